@@ -1,0 +1,5 @@
+"""What takes part in training: hooks."""
+
+from . import hooks
+
+__all__ = ['hooks']

@@ -1,0 +1,255 @@
+"""BA²M: A Batch Aware Attention Module for Image Classification.
+
+Paper: https://arxiv.org/abs/2103.15099. No code was published. Where the paper
+leaves a choice, the docstrings say what was chosen; the deviations from its
+letter are the mean-one weights (``scale_by_batch``) and the rules for
+inference (``inference``).
+"""
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmba2m.registry import MODELS
+
+from .ba2m_branches import (
+    ChannelAttention,
+    GlobalSpatialAttention,
+    LocalSpatialAttention,
+)
+from .outer_max import mean_outer_max
+
+BRANCHES = ('channel', 'local', 'global')
+INFERENCE_MODES = ('population', 'identity', 'sample', 'batch')
+
+
+@MODELS.register_module()
+class BA2M(nn.Module):
+    """Weights each sample of a batch by what it shows.
+
+    Three branches attend to a feature map; their strongest activation,
+    averaged, is one scalar per sample, the SAR (Eq. 9). A softmax over the
+    batch turns the SARs into weights (Eqs. 10–12), which scale the samples
+    (Eq. 13). **Samples mix:** in training, an output depends on the whole
+    batch, and a batch of 1 passes unchanged.
+
+    Args:
+        in_channels (int): Channels C of the input.
+        reduction (int): R; the branches work on d = C // R channels. The
+            paper takes 16 for bottleneck networks on ImageNet, 32 on CIFAR,
+            4 for basic blocks. Defaults to 16.
+        branches (Sequence[str]): Any non-empty subset of 'channel', 'local'
+            and 'global' (Table IX). Defaults to all three.
+        num_heads (int): Heads of the global branch. Defaults to 1.
+        max_kv_size (int | None): The global branch pools its keys and values
+            to at most this many per side, ``None`` for no limit. Defaults to
+            28, which leaves 224×224 images untouched.
+        norm_cfg (dict | None): Norm in the branches. Under small or frozen
+            batches take one without batch, ``dict(type='GN',
+            num_groups=1)``. Defaults to ``dict(type='BN')``.
+        scale_by_batch (bool): Whether the weights are scaled by N to a mean
+            of 1; False is Eq. 12 to the letter, where they sum to 1, so that
+            features shrink with the batch size. Defaults to True.
+        sync_batch (bool): Whether the batch is that of all ranks. Not yet:
+            each rank weights its own samples. Defaults to True.
+        inference (str): The weight in ``eval()``. Defaults to 'population'.
+
+            - 'population': ``exp(SAR) / Z``, with a running average Z of
+              training's normaliser; an output depends on its own image only.
+              Until Z was updated, the weights are 1.
+            - 'identity': the input is returned, nothing is computed.
+            - 'sample': the SAR itself (Eq. 9).
+            - 'batch': as in training, over the test batch.
+        momentum (float): Of the running average, as in batch norm. Defaults
+            to 0.1.
+
+    Attributes:
+        strength (Tensor): λ in ``w ← 1 + λ(w − 1)``, 1 unless
+            :class:`BA2MAnnealHook` takes it to 0.
+        running_normalizer (Tensor): Z; 0 as long as it was never updated.
+
+    Raises:
+        ValueError: For arguments out of range, and in ``forward`` for an
+            input that is not (N, C, H, W).
+    """
+
+    _abbr_ = 'ba2m'
+
+    def __init__(
+        self,
+        in_channels,
+        reduction=16,
+        branches=BRANCHES,
+        num_heads=1,
+        max_kv_size=28,
+        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
+        scale_by_batch=True,
+        sync_batch=True,
+        inference='population',
+        momentum=0.1,
+    ):
+        super().__init__()
+        if reduction <= 0 or in_channels < reduction:
+            raise ValueError(
+                'BA2M needs 0 < reduction <= in_channels, got '
+                f'reduction={reduction} and in_channels={in_channels}'
+            )
+        if not branches or not set(branches) <= set(BRANCHES):
+            raise ValueError(
+                f'branches must be some of {BRANCHES}, got {branches!r}'
+            )
+        if inference not in INFERENCE_MODES:
+            raise ValueError(
+                f'inference must be one of {INFERENCE_MODES}, '
+                f'got {inference!r}'
+            )
+        if max_kv_size is not None and max_kv_size < 1:
+            raise ValueError(
+                f'max_kv_size must be None or positive, got {max_kv_size}'
+            )
+        self.in_channels = in_channels
+        self.reduction = reduction
+        self.scale_by_batch = scale_by_batch
+        self.sync_batch = sync_batch
+        self.inference = inference
+        self.momentum = momentum
+
+        mid_channels = in_channels // reduction
+        self.channel = self.local_spatial = self.global_spatial = None
+        if 'channel' in branches:
+            self.channel = ChannelAttention(
+                in_channels, mid_channels, norm_cfg
+            )
+        if 'local' in branches:
+            self.local_spatial = LocalSpatialAttention(
+                in_channels, mid_channels, norm_cfg
+            )
+        if 'global' in branches:
+            self.global_spatial = GlobalSpatialAttention(
+                in_channels, mid_channels, norm_cfg, num_heads, max_kv_size
+            )
+        self.register_buffer('strength', torch.ones(()))
+        self.register_buffer('running_normalizer', torch.zeros(()))
+        self._norms_checked = False
+
+    def forward(self, x):
+        """Scales each sample: (N, C, H, W) → (N, C, H, W)."""
+        if not self.training and self.inference == 'identity':
+            return x
+        if x.dim() != 4 or x.size(1) != self.in_channels:
+            raise ValueError(
+                f'BA2M needs an input (N, {self.in_channels}, H, W), '
+                f'got {tuple(x.shape)}'
+            )
+        if self.training and not self._norms_checked:
+            self._warn_of_norms(x.size(0))
+        weights = self.weigh(self.sample_attention(x))  # (N,)
+        return (x * weights.view(-1, 1, 1, 1)).to(x.dtype)
+
+    def sample_attention(self, x):
+        """Computes the SARs (Eq. 9), in float32 at least.
+
+        Args:
+            x (Tensor): Shape (N, C, H, W).
+
+        Returns:
+            Tensor: Shape (N,), between 0 and 1.
+        """
+        spatial = []  # (N, 1, H, W) each
+        if self.local_spatial is not None:
+            spatial.append(self.local_spatial(x))
+        if self.global_spatial is not None:
+            maps = self.global_spatial(x)  # (N, 1, ⌈H/2⌉, ⌈W/2⌉)
+            spatial.append(F.interpolate(maps, x.shape[-2:], mode='nearest'))
+        # max and sigmoid commute
+        a = p = None
+        if self.channel is not None:
+            a = self._sigmoid(self.channel(x))  # (N, C)
+        if spatial:
+            maps = spatial[0]
+            if len(spatial) == 2:
+                maps = torch.maximum(*spatial)
+            p = self._sigmoid(maps)  # (N, H·W)
+        if a is None:
+            return p.mean(1)
+        return a.mean(1) if p is None else mean_outer_max(a, p)
+
+    def weigh(self, sar):
+        """Turns SARs into weights (Eqs. 10–12, or the inference mode).
+
+        Args:
+            sar (Tensor): Shape (N,).
+
+        Returns:
+            Tensor: Shape (N,), positive.
+        """
+        if self.training or self.inference == 'batch':
+            weights = self._weigh_batch(sar)
+        elif self.inference == 'sample':
+            weights = sar
+        else:
+            z = self.running_normalizer.to(sar.dtype)
+            known = z > 0
+            # a division by 0 would reach the gradient through `where`
+            weights = sar.exp() / torch.where(known, z, torch.ones_like(z))
+            weights = torch.where(known, weights, torch.ones_like(weights))
+        return torch.lerp(
+            torch.ones_like(weights), weights, self.strength.to(sar.dtype)
+        )
+
+    def _weigh_batch(self, sar):
+        # shifted by the maximum, equal SARs give a weight of exactly 1
+        shift = sar.detach().max()
+        exp = (sar - shift).exp()
+        normalizer = exp.mean() if self.scale_by_batch else exp.sum()
+        if self.training:
+            self._update_running_normalizer(normalizer * shift.exp())
+        return exp / normalizer
+
+    @torch.no_grad()
+    def _update_running_normalizer(self, normalizer):
+        running = self.running_normalizer
+        first = torch.ones_like(running)
+        momentum = torch.where(running > 0, first * self.momentum, first)
+        running.lerp_(normalizer.to(running.dtype), momentum)
+
+    @staticmethod
+    def _sigmoid(maps):
+        maps = maps.flatten(1)
+        return maps.to(
+            torch.promote_types(maps.dtype, torch.float32)
+        ).sigmoid()
+
+    def _warn_of_norms(self, num_samples):
+        """Names the usual start in detection; once, in the first batch."""
+        self._norms_checked = True
+        norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
+        if any(not m.training and m.num_batches_tracked == 0 for m in norms):
+            warnings.warn(
+                'BA2M: batch norms of the module are frozen (norm_eval) at '
+                'their initial statistics, so nothing normalises its '
+                'branches. Start from a BA2M checkpoint, or set norm_cfg of '
+                "ba2m_cfg to a norm without batch: dict(type='GN', "
+                'num_groups=1).',
+                stacklevel=3,
+            )
+        if num_samples < 4 and any(
+            m.training and not isinstance(m, nn.SyncBatchNorm) for m in norms
+        ):
+            warnings.warn(
+                'BA2M: the channel branch normalises each channel over the '
+                f'{num_samples} samples of the batch. Set norm_cfg of '
+                "ba2m_cfg to dict(type='GN', num_groups=1), or use SyncBN.",
+                stacklevel=3,
+            )
+
+    def extra_repr(self):
+        """Shows the arguments that submodules do not show."""
+        return (
+            f'in_channels={self.in_channels}, reduction={self.reduction}, '
+            f'scale_by_batch={self.scale_by_batch}, '
+            f'inference={self.inference!r}'
+        )

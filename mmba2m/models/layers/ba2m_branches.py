@@ -1,0 +1,217 @@
+"""The three attention branches of BA²M (arXiv 2103.15099, Eqs. 6–8).
+
+Each takes a feature map (N, C, H, W) and returns attention before the
+sigmoid. The paper leaves widths and kernels open; its parameter tables fix
+them: with d = C / R, the three have 2Cd + 3d + 3C, Cd + 18d² + 10d + 3 and
+6Cd + d²/4 + 5.5d + 3 parameters.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+
+class BranchNorm(nn.Module):
+    """A norm layer that also takes a single value per channel.
+
+    Batch norm in training raises on one value per channel, which a local
+    batch of 1 gives on pooled features: there it uses its running statistics.
+
+    Args:
+        norm_cfg (dict | None): Config of the norm; ``None`` for no norm. The
+            ``num_groups`` of GN is an upper bound, it becomes the greatest
+            common divisor with ``channels``.
+        channels (int): Number of channels.
+        pooled (bool): Whether the input is (N, C, 1, 1), where a norm within
+            a channel of a sample would leave nothing. Defaults to False.
+
+    Raises:
+        ValueError: If a norm without batch has one value to normalise over.
+    """
+
+    def __init__(self, norm_cfg, channels, pooled=False):
+        super().__init__()
+        self.norm = nn.Identity()
+        if norm_cfg is not None:
+            norm_cfg = dict(norm_cfg)
+            if 'num_groups' in norm_cfg:
+                norm_cfg['num_groups'] = math.gcd(
+                    norm_cfg['num_groups'], channels
+                )
+            self.norm = build_norm_layer(norm_cfg, channels)[1]
+        alone = isinstance(self.norm, _InstanceNorm) or (
+            isinstance(self.norm, nn.GroupNorm)
+            and self.norm.num_groups == channels
+        )
+        if pooled and alone:
+            raise ValueError(
+                f'norm_cfg={norm_cfg} normalises each of the {channels} '
+                'pooled channels over a single value, which leaves nothing '
+                'of it; take GN with fewer groups'
+            )
+
+    def forward(self, x):
+        """Normalises (N, C, H, W)."""
+        if self._needs_running_statistics(x):
+            norm = self.norm
+            return F.batch_norm(
+                x,
+                norm.running_mean,
+                norm.running_var,
+                norm.weight,
+                norm.bias,
+                training=False,
+                eps=norm.eps,
+            )
+        return self.norm(x)
+
+    def _needs_running_statistics(self, x):
+        if not isinstance(self.norm, _BatchNorm) or not self.norm.training:
+            return False
+        if isinstance(self.norm, nn.SyncBatchNorm) and is_distributed():
+            return False
+        return x.numel() == x.size(1)
+
+
+def is_distributed() -> bool:
+    """Whether there are other ranks."""
+    distributed = torch.distributed
+    return (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size() > 1
+    )
+
+
+class ChannelAttention(nn.Sequential):
+    """Channel attention (Eq. 6): (N, C, H, W) → (N, C, 1, 1).
+
+    Args:
+        channels (int): C.
+        mid_channels (int): d.
+        norm_cfg (dict | None): Config of the norms.
+    """
+
+    def __init__(self, channels, mid_channels, norm_cfg):
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, mid_channels, 1),
+            BranchNorm(norm_cfg, mid_channels, pooled=True),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(mid_channels, channels, 1),
+            BranchNorm(norm_cfg, channels, pooled=True),
+        )
+
+
+class LocalSpatialAttention(nn.Sequential):
+    """Local spatial attention (Eq. 7): (N, C, H, W) → (N, 1, H, W).
+
+    Two 3×3 convolutions as in BAM, whose settings the paper takes; with the
+    one that Eq. 7 shows, no row of the parameter tables comes out.
+
+    Args:
+        channels (int): C.
+        mid_channels (int): d.
+        norm_cfg (dict | None): Config of the norms.
+    """
+
+    def __init__(self, channels, mid_channels, norm_cfg):
+        layers = []
+        for in_channels, kernel_size in (
+            (channels, 1),
+            (mid_channels, 3),
+            (mid_channels, 3),
+        ):
+            layers += [
+                nn.Conv2d(
+                    in_channels,
+                    mid_channels,
+                    kernel_size,
+                    padding=kernel_size // 2,
+                ),
+                BranchNorm(norm_cfg, mid_channels),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(
+            *layers, nn.Conv2d(mid_channels, 1, 1), BranchNorm(norm_cfg, 1)
+        )
+
+
+class GlobalSpatialAttention(nn.Module):
+    """Global spatial attention (Eq. 8): (N, C, H, W) → (N, 1, ⌈H/2⌉, ⌈W/2⌉).
+
+    An attention-augmented convolution (arXiv 1904.09925) at half resolution:
+    a 3×3 convolution beside attention over all positions.
+
+    Args:
+        channels (int): C.
+        mid_channels (int): d; half of it, rounded down but at least 1, goes
+            to the attention, the rest to the convolution.
+        norm_cfg (dict | None): Config of the norms.
+        num_heads (int): Attention heads.
+        max_kv_size (int | None): Keys and values are average-pooled to at
+            most this many per side, ``None`` for no limit.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide the attention's channels.
+    """
+
+    def __init__(
+        self, channels, mid_channels, norm_cfg, num_heads, max_kv_size
+    ):
+        super().__init__()
+        value_channels = max(mid_channels // 2, 1)
+        if num_heads < 1 or value_channels % num_heads:
+            raise ValueError(
+                f'num_heads={num_heads} does not divide the {value_channels} '
+                'channels of the global spatial attention'
+            )
+        self.num_heads = num_heads
+        self.max_kv_size = max_kv_size
+        conv_channels = mid_channels - value_channels
+        # d = 1 has no channel left for the convolution
+        self.conv = (
+            nn.Conv2d(channels, conv_channels, 3, stride=2, padding=1)
+            if conv_channels
+            else None
+        )
+        self.qkv = nn.Conv2d(channels, 3 * value_channels, 1, stride=2)
+        self.proj = nn.Conv2d(value_channels, value_channels, 1)
+        self.head = nn.Sequential(
+            BranchNorm(norm_cfg, mid_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(mid_channels, 1, 1),
+            BranchNorm(norm_cfg, 1),
+        )
+
+    def forward(self, x):
+        """Returns the attention map, (N, 1, h, w) with h = ⌈H/2⌉."""
+        maps = self.attend(x)  # (N, d/2, h, w)
+        if self.conv is not None:
+            maps = torch.cat([self.conv(x), maps], dim=1)  # (N, d, h, w)
+        return self.head(maps)
+
+    def attend(self, x):
+        """Attention over positions: (N, C, H, W) → (N, d/2, h, w)."""
+        q, k, v = self.qkv(x).chunk(3, dim=1)  # (N, d/2, h, w) each
+        h, w = q.shape[-2:]
+        limit = self.max_kv_size
+        if limit is not None and (h > limit or w > limit):
+            size = (min(h, limit), min(w, limit))
+            k = F.adaptive_avg_pool2d(k, size)
+            v = F.adaptive_avg_pool2d(v, size)
+        out = F.scaled_dot_product_attention(
+            self._to_tokens(q), self._to_tokens(k), self._to_tokens(v)
+        )  # (N, heads, h·w, d_h)
+        out = out.transpose(-2, -1).reshape(q.size(0), -1, h, w)
+        return self.proj(out)
+
+    def _to_tokens(self, maps):
+        tokens = maps.flatten(2).unflatten(1, (self.num_heads, -1))
+        # contiguous: strided ones take the slow path on the CPU
+        return tokens.transpose(-2, -1).contiguous()  # (N, heads, L, d_h)

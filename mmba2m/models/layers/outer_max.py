@@ -1,0 +1,26 @@
+"""The mean of ``max(a_c, p_j)`` over all pairs, without forming the pairs."""
+
+import torch
+import torch.nn.functional as F
+
+
+def mean_outer_max(a: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """Computes the mean over c, j of ``max(a[:, c], p[:, j])``.
+
+    Of the sorted ``a``, a value of ``p`` replaces those below it and leaves
+    the sum of the rest: a binary search and a table of suffix sums per value
+    take O((C + P) log C) time and O(C + P) memory instead of O(C·P).
+
+    Args:
+        a (Tensor): Shape (N, C).
+        p (Tensor): Shape (N, P), of the same dtype.
+
+    Returns:
+        Tensor: Shape (N,).
+    """
+    ascending = a.sort(dim=1).values
+    # suffix_sums[:, k] = sum of ascending[:, k:]
+    suffix_sums = F.pad(ascending.flip(1).cumsum(1).flip(1), (0, 1))
+    num_below = torch.searchsorted(ascending.detach(), p.detach(), right=True)
+    sums = num_below * p + suffix_sums.gather(1, num_below)  # (N, P)
+    return sums.mean(1) / a.size(1)

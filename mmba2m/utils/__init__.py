@@ -1,0 +1,1 @@
+"""What tools and package share: the check of the installed stack."""
