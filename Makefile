@@ -1,0 +1,33 @@
+# make demo | test | lint ...; each target sets up the environment it needs.
+STACK ?= onedl
+PYTEST_ARGS ?=
+
+VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format clean
+
+help: ## list the targets
+	@echo 'usage: make TARGET [STACK=onedl|openmmlab] [PYTHON=python3.11]'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+env: ## create or update the virtual environment of the stack
+	@bash tools/misc/setup_env.sh '$(STACK)'
+
+demo: env ## train and evaluate a small detector on generated images
+	@$(RUN) tools/demo.py
+
+test: env ## run the tests, e.g. PYTEST_ARGS='-k ba2m -x'
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: env ## check style
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+
+format: env ## apply the style
+	@$(RUN) -m ruff check --fix
+	@$(RUN) -m ruff format
+
+clean: ## remove build products and caches; environments and results stay
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
