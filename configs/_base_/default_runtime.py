@@ -1,0 +1,7 @@
+# MMDetection's runtime, this package, and a check of num_classes.
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+custom_imports = dict(imports=['mmba2m'], allow_failed_imports=False)
+custom_hooks = [dict(type='NumClassCheckHook')]
+# two checkpoints at least: the one before survives a failed save
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='auto'))

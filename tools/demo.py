@@ -1,0 +1,88 @@
+"""Makes the embedded data, trains a small detector on it, and shows it.
+
+What ``make demo`` runs: the same tools as for real data, one after another.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
+DATA = 'data/shapes'
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--work-dir', default='work_dirs/demo')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='settings that override the config of the training',
+    )
+    return parser.parse_args()
+
+
+def run(tool, *args):
+    """Runs a tool of this repository, and shows its command."""
+    command = [f'tools/{tool}.py', *map(str, args)]
+    print(f'\n$ python {" ".join(command)}', flush=True)
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, check=False)
+    if done.returncode:
+        sys.exit(f'demo: {command[0]} failed, see above')
+
+
+def main():
+    args = parse_args()
+    work_dir = Path(args.work_dir)
+    start = time.time()
+    options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
+    # an older demo would mix its curve and its pictures with this one
+    shutil.rmtree(ROOT / work_dir, ignore_errors=True)
+
+    run('dataset_converters/make_shapes', DATA)
+    run('train', CONFIG, '--work-dir', work_dir, *options)
+    checkpoint = max(
+        (ROOT / work_dir).glob('epoch_*.pth'),
+        key=lambda path: path.stat().st_mtime,
+    )
+    checkpoint = checkpoint.replace(ROOT / work_dir / 'demo.pth')
+    run(
+        'test',
+        CONFIG,
+        work_dir / checkpoint.name,
+        '--work-dir',
+        work_dir / 'test',
+        '--show-dir',
+        'detections',
+        *options,
+    )
+    run('analysis_tools/curves', work_dir, '--out', work_dir / 'curves.png')
+    run(
+        'analysis_tools/image_grid',
+        next((ROOT / work_dir / 'test').glob('*/detections')),
+        '--out',
+        work_dir / 'detections.png',
+    )
+    metrics = json.loads(
+        next((ROOT / work_dir / 'test').glob('*/*.json')).read_text()
+    )
+    minutes = (time.time() - start) / 60
+    print(f"""
+AP          {metrics['coco/bbox_mAP']:.3f}
+AP50        {metrics['coco/bbox_mAP_50']:.3f}
+minutes     {minutes:.1f}
+checkpoint  {work_dir / checkpoint.name}
+log         {next((ROOT / work_dir).glob('*/*.log')).relative_to(ROOT)}
+curves      {work_dir / 'curves.png'}
+detections  {work_dir / 'detections.png'}""")
+
+
+if __name__ == '__main__':
+    main()

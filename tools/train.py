@@ -1,0 +1,65 @@
+"""Trains a detector or classifier, as its config says."""
+
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmba2m.utils.checkpoint_checks import check_checkpoint
+from mmba2m.utils.cli import create_parser, load_config
+from mmba2m.utils.data_checks import check_data
+
+
+def parse_args():
+    parser = create_parser(__doc__)
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the batch size over all GPUs',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='auto|PATH',
+        help='go on from a checkpoint; without a path, from the newest in '
+        'the work dir, if there is one',
+    )
+    return parser.parse_args()
+
+
+def merge_args(cfg, args):
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ValueError(
+                f'--auto-scale-lr: {args.config} has no '
+                'auto_scale_lr.base_batch_size'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    return cfg
+
+
+def main():
+    args = parse_args()
+    cfg = merge_args(load_config(args), args)
+    check_data(cfg, ('train_dataloader', 'val_dataloader'))
+    runner = Runner.from_cfg(cfg)
+    checkpoint = cfg.get('load_from')
+    if cfg.get('resume') and checkpoint is None:
+        checkpoint = find_latest_checkpoint(cfg.work_dir)
+    if checkpoint is not None:
+        # a new task may have new heads, a resumed one is the same network
+        check_checkpoint(
+            runner.model, checkpoint, strict=cfg.get('resume', False)
+        )
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
