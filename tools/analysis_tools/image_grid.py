@@ -10,8 +10,8 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use('Agg')
-import matplotlib.image as mpimg  # noqa: E402  (the backend comes first)
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.image as mpimg
+import matplotlib.pyplot as plt
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 
