@@ -62,8 +62,8 @@ class Machine:
         self.log = path / 'fake/calls'
         for folder in (self.repo / 'tools/misc', self.bin, self.log.parent):
             folder.mkdir(parents=True)
-        script = 'tools/misc/setup_env.sh'
-        shutil.copy(ROOT / script, self.repo / script)
+        for name in ('tools/misc/setup_env.sh', 'setup.py'):
+            shutil.copy(ROOT / name, self.repo / name)
         shutil.copytree(ROOT / 'requirements', self.repo / 'requirements')
         for name in COMMANDS.split():
             (self.bin / name).symlink_to(shutil.which(name))

@@ -51,8 +51,8 @@ find_python() { # sets base, version
         [ -z "${PYTHON:-}" ] || break
     done
     tried=${tried%, }
-    die "the $stack stack needs Python ${versions%% *} to ${versions##* }, but" \
-        "${tried:-there is none}: install one or set" \
+    die "the $stack stack needs Python ${versions%% *} to ${versions##* }," \
+        "but ${tried:-there is none}: install one or set" \
         "PYTHON=/path/to/python${versions##* }"
 }
 
@@ -93,15 +93,15 @@ find_accelerator() { # sets accelerator; without the right nvcc it is the CPU
     if "$nvcc" --version 2>/dev/null | grep -q "release ${cuda%%.*}\."; then
         accelerator=cuda
     else
-        say "note: no nvcc of CUDA ${cuda%%.*}, so mmcv's ops will run on" \
-            "the CPU only"
+        say "note: no nvcc of CUDA ${cuda%%.*} for the GPU: mmcv's ops are" \
+            'built for the CPU only; run with CUDA_VISIBLE_DEVICES=-1'
     fi
 }
 
 pip_failed() { # says in one line what $tmp/err says in many
     if grep -qi 'no space left' "$tmp/err"; then
         die "the disk is full: make room and run this again ($log)"
-    elif grep -qiE 'connection broken|timed out|max retries|proxyerror' \
+    elif grep -qiE 'connection broken|timed out|max retries|ssl cert' \
         "$tmp/err"; then
         die 'pip cannot reach its package index: connect to the network or' \
             "set pip's index-url or proxy, then run this again ($log)"
@@ -184,6 +184,7 @@ build_ops() { # leaves the wheel in $wheels, all of it or nothing
         '5 minutes on two cores)'
     mkdir -p "$wheels"
     building=$(mktemp -d "$cache/build.XXXXXX")
+    : >"$tmp/err"
     # No cache of pip: it would hand out a wheel built for another torch.
     CFLAGS='-g0 -O2' MMCV_WITH_OPS=1 MAX_JOBS=$jobs FORCE_CUDA=$cuda \
         CUDA_VISIBLE_DEVICES=$gpus PATH=$venv/bin:$PATH \
@@ -207,13 +208,11 @@ is_ready() {
 }
 
 # First what changes nothing: is there anything to do, and can it be done.
-if [ -n "${PYTHON:-}" ] || [ ! -x "$python" ]; then
+base=$python
+if [ -n "${PYTHON:-}" ] || ! version=$(minor "$python"); then
     find_python
-else
-    base=$python
-    version=$(minor "$python") || die "$name is broken: remove it"
 fi
-ready="Python $version in $root with $(cksum <"$pins")"
+ready="Python $version in $root with $(cat "$pins" setup.py | cksum)"
 ! is_ready || exit 0
 
 mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] ||
@@ -250,8 +249,8 @@ wheels=$cache/wheels/$(pinned torch)-$tag-$(uname -m)-$accelerator
 if [ ! -d "$venv" ]; then
     minutes=3
     cached_wheel >/dev/null || minutes=8
-    say "the $stack stack in $name takes about $minutes minutes on two cores," \
-        '6 GB of disk and 3 GB of downloads'
+    say "the $stack stack in $name takes about $minutes minutes on two" \
+        'cores, 6 GB of disk and 3 GB of downloads'
     check_venv_module
     cached_wheel >/dev/null || check_compiler
     check_disk
