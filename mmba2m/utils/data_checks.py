@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from xml.etree import ElementTree
 
-from mmengine.registry import DATASETS, DefaultScope, init_default_scope
+from mmengine.registry import DATASETS
 
 HINT = (
     'Point the config elsewhere with the environment variable named in '
@@ -37,15 +37,14 @@ def check_data(cfg, dataloaders):
     """
     if int(os.environ.get('RANK', 0)):
         return
-    if DefaultScope.get_current_instance() is None:
-        init_default_scope(cfg.get('default_scope', 'mmengine'))
+    scope = cfg.get('default_scope', 'mmengine')
     for name in dataloaders:
         if cfg.get(name) is None:
             continue
         datasets = list(_leaf_datasets(cfg[name].dataset))
         for dataset in datasets:
             try:
-                _check_dataset(dataset, training=name.startswith('train'))
+                _check_dataset(dataset, scope, name.startswith('train'))
             except (FileNotFoundError, ValueError) as error:
                 raise type(error)(f'{name}: {error}') from None
         evaluator = cfg.get(name.replace('dataloader', 'evaluator'))
@@ -64,7 +63,7 @@ def _leaf_datasets(dataset):
         yield dataset
 
 
-def _check_dataset(dataset, training):
+def _check_dataset(dataset, scope, training):
     root = dataset.get('data_root') or ''
     if '://' in root:
         return
@@ -81,7 +80,7 @@ def _check_dataset(dataset, training):
         raise FileNotFoundError(
             f'ann_file {str(ann_file)!r} not found. {HINT}'
         )
-    classes = _classes(dataset)
+    classes = _classes(dataset, scope)
     if ann_file.suffix == '.json':
         _check_coco(ann_file, classes)
     elif ann_file.suffix == '.txt' and classes:
@@ -91,11 +90,12 @@ def _check_dataset(dataset, training):
             _check_voc(ann_file, folder, classes, training)
 
 
-def _classes(dataset):
+def _classes(dataset, scope):
     """The class names of the config, or else of the data set's type."""
     classes = (dataset.get('metainfo') or {}).get('classes')
     if classes is None:
-        cls = DATASETS.get(dataset['type'])
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            cls = registry.get(dataset['type'])
         classes = getattr(cls, 'METAINFO', {}).get('classes')
     if isinstance(classes, str) and not Path(classes).is_file():
         raise ValueError(

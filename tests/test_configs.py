@@ -1,0 +1,90 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+
+from mmba2m.datasets import SHAPES_CLASSES
+from mmba2m.models.layers import BA2M
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / 'configs').rglob('*.py')
+    if '_base_' not in path.parts
+)
+
+
+def build_model(cfg):
+    init_default_scope(cfg.default_scope)
+    return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_config_builds_a_network_with_ba2m(path):
+    cfg = Config.fromfile(ROOT / path)
+    model = build_model(cfg)
+    modules = [m for m in model.backbone.modules() if isinstance(m, BA2M)]
+    assert len(modules) == 4
+    assert cfg.custom_imports.imports == ['mmba2m']
+
+
+def test_config_builds_in_a_new_process_elsewhere(tmp_path):
+    code = (
+        'from mmengine.config import Config;'
+        'from mmengine.registry import MODELS, init_default_scope;'
+        f'cfg = Config.fromfile({str(ROOT / CONFIGS[0])!r});'
+        'init_default_scope(cfg.default_scope); MODELS.build(cfg.model)'
+    )
+    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, check=True)
+
+
+def test_shapes_config_has_the_classes_of_the_generator():
+    cfg = Config.fromfile(ROOT / 'configs/_base_/datasets/shapes_detection.py')
+    assert cfg.train_dataloader.dataset.metainfo.classes == SHAPES_CLASSES
+
+
+@pytest.mark.parametrize(
+    'path, variable, default',
+    [
+        ('faster_rcnn/faster-rcnn_ba2m-r50_fpn_2x_coco.py', 'COCO', 'coco'),
+        (
+            'pascal_voc/faster-rcnn_ba2m-r50_fpn_1x_voc0712.py',
+            'VOC',
+            'VOCdevkit',
+        ),
+        ('bccd/faster-rcnn_ba2m-r18_fpn_1x_bccd.py', 'BCCD', 'bccd'),
+    ],
+)
+def test_data_root_follows_the_environment(
+    path, variable, default, monkeypatch
+):
+    def roots():
+        cfg = Config.fromfile(ROOT / 'configs' / path)
+        text = cfg.pretty_text
+        return 'elsewhere/of' in text, f'data/{default}' in text
+
+    assert roots() == (False, True)
+    monkeypatch.setenv(f'{variable}_ROOT', 'elsewhere/of')
+    assert roots() == (True, False)
+
+
+def test_coco_schedule_is_the_papers():
+    cfg = Config.fromfile(
+        ROOT / 'configs/faster_rcnn/faster-rcnn_ba2m-r50_fpn_2x_coco.py'
+    )
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.momentum) == (0.01, 0.9)
+    assert optimizer.weight_decay == 1e-4
+    assert cfg.train_cfg.max_epochs == 24
+    assert cfg.param_scheduler[1].milestones == [16, 22]
+    assert cfg.auto_scale_lr.base_batch_size == 8
+
+
+def test_default_scope_is_left_alone():
+    # building above may have set one; a config of the other host still works
+    for path in ('demo/ba2m-resnet18_shapes.py', CONFIGS[0].split('/', 1)[1]):
+        build_model(Config.fromfile(ROOT / 'configs' / path))
+    assert DefaultScope.get_current_instance() is not None

@@ -1,0 +1,212 @@
+"""The tools as a user calls them, each in its own process."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmba2m.datasets import make_shapes
+
+ROOT = Path(__file__).parents[2]
+DETECTOR = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
+CLASSIFIER = 'configs/demo/ba2m-resnet18_shapes.py'
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    shapes = tmp_path_factory.mktemp('data') / 'shapes'
+    make_shapes(shapes, num_train=16, num_val=4)
+    env = dict(os.environ, SHAPES_ROOT=str(shapes))
+
+    def run(tool, *args, fails=False):
+        done = subprocess.run(
+            [sys.executable, f'tools/{tool}', *map(str, args)],
+            cwd=ROOT,
+            env=env,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, output[-3000:]
+        return output
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def detector(run, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('detector')
+    run(
+        'train.py',
+        DETECTOR,
+        '--work-dir',
+        work_dir,
+        '--auto-scale-lr',
+        '--cfg-options',
+        'train_cfg.max_epochs=2',
+        'train_dataloader.batch_size=4',
+        'default_hooks.logger.interval=1',
+    )
+    return work_dir
+
+
+def scalars(work_dir):
+    lines = []
+    for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        lines += map(json.loads, file.read_text().splitlines())
+    return lines
+
+
+def test_train_scales_the_rate_and_logs_finite_losses(detector):
+    lines = [line for line in scalars(detector) if 'loss' in line]
+    assert len(lines) == 2 * 16 // 4
+    assert all(torch.tensor(line['loss']).isfinite() for line in lines)
+    # 2e-3 for a batch of 8, warmed up from a tenth, at a batch of 4
+    assert lines[0]['lr'] == pytest.approx(2e-3 * 0.1 / 2, rel=1e-3)
+
+
+def test_resume_goes_on_from_the_last_epoch(run, detector):
+    run(
+        'train.py',
+        DETECTOR,
+        '--work-dir',
+        detector,
+        '--resume',
+        '--cfg-options',
+        'train_cfg.max_epochs=3',
+        'train_dataloader.batch_size=4',
+        'default_hooks.logger.interval=1',
+    )
+    steps = [line['step'] for line in scalars(detector) if 'loss' in line]
+    assert steps[:12] == list(range(1, 13))
+    assert (detector / 'epoch_3.pth').exists()
+
+
+def test_test_dumps_and_draws(run, detector, tmp_path):
+    run(
+        'test.py',
+        DETECTOR,
+        detector / 'epoch_2.pth',
+        '--work-dir',
+        tmp_path,
+        '--out',
+        tmp_path / 'out.pkl',
+        '--show-dir',
+        'drawn',
+        '--cfg-options',
+        'model.test_cfg.rcnn.score_thr=0.001',
+    )
+    metrics = json.loads(next(tmp_path.glob('*/*.json')).read_text())
+    assert 0 <= metrics['coco/bbox_mAP_50'] <= 1
+    with open(tmp_path / 'out.pkl', 'rb') as stream:
+        assert len(pickle.load(stream)) == 4
+    drawn = list(tmp_path.glob('*/drawn/*.jpg'))
+    assert len(drawn) == 4
+    out = run(
+        'analysis_tools/image_grid.py',
+        drawn[0].parent,
+        '--out',
+        tmp_path / 'grid.png',
+    )
+    assert 'grid.png' in out and (tmp_path / 'grid.png').stat().st_size > 9999
+    run('analysis_tools/curves.py', detector, '--out', tmp_path / 'curves.png')
+    assert (tmp_path / 'curves.png').stat().st_size > 9999
+
+
+def test_test_time_augmentation_runs(run, detector, tmp_path):
+    run(
+        'test.py',
+        DETECTOR,
+        detector / 'epoch_2.pth',
+        '--work-dir',
+        tmp_path,
+        '--tta',
+        '--cfg-options',
+        'model.test_cfg.rcnn.score_thr=0.001',
+    )
+    metrics = json.loads(next(tmp_path.glob('*/*.json')).read_text())
+    assert 0 <= metrics['coco/bbox_mAP_50'] <= 1
+
+
+def test_an_evaluation_of_nothing_fails(run, detector, tmp_path):
+    output = run(
+        'test.py',
+        DETECTOR,
+        detector / 'epoch_2.pth',
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'model.test_cfg.rcnn.score_thr=1.0',
+        fails=True,
+    )
+    assert 'found nothing in any test image' in output
+
+
+def test_checkpoint_of_another_network_is_refused(run, detector, tmp_path):
+    output = run(
+        'test.py',
+        DETECTOR,
+        detector / 'epoch_2.pth',
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'model.backbone.depth=34',
+        fails=True,
+    )
+    assert 'is a checkpoint of another network' in output
+    assert 'backbone.layer1.2.conv1.weight' in output
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ('train_dataloader.dataset.data_root=nowhere', "'nowhere'"),
+        ('model.backbone.ba2m_stages=[1,1,1,1,1]', 'the network has 4 stages'),
+        (
+            'model.backbone.ba2m_cfg.reduction=32',
+            'layer1: BA2M needs 0 < reduction <= in_channels, got '
+            'reduction=32 and in_channels=16',
+        ),
+    ],
+)
+def test_bad_config_ends_before_training(run, tmp_path, option, message):
+    output = run(
+        'train.py',
+        DETECTOR,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        option,
+        fails=True,
+    )
+    assert message in output.splitlines()[-1]
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_classifier_trains_and_tests(run, tmp_path):
+    options = ['--cfg-options', 'train_cfg.max_epochs=1']
+    run('train.py', CLASSIFIER, '--work-dir', tmp_path, *options)
+    run(
+        'test.py',
+        CLASSIFIER,
+        tmp_path / 'epoch_1.pth',
+        '--work-dir',
+        tmp_path / 'test',
+        '--tta',
+        '--out',
+        tmp_path / 'out.pkl',
+        '--show-dir',
+        tmp_path / 'drawn',
+    )
+    metrics = json.loads(next(tmp_path.glob('test/*/*.json')).read_text())
+    assert 0 <= metrics['accuracy/top1'] <= 100
+    with open(tmp_path / 'out.pkl', 'rb') as stream:
+        samples = pickle.load(stream)
+    assert set(samples[0]) >= {'pred_score', 'gt_label'}
+    assert len(list((tmp_path / 'drawn').glob('*'))) == len(samples)

@@ -1,0 +1,165 @@
+import json
+
+import pytest
+from mmengine.config import Config, ConfigDict
+
+from mmba2m.datasets import SHAPES_CLASSES, make_shapes
+from mmba2m.utils.data_checks import check_data
+
+LOADERS = ('train_dataloader', 'val_dataloader')
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    make_shapes(tmp_path / 'shapes', num_train=6, num_val=3)
+    return tmp_path / 'shapes'
+
+
+@pytest.fixture
+def coco(shapes):
+    def dataset(split):
+        return dict(
+            type='CocoDataset',
+            data_root=str(shapes / 'coco'),
+            ann_file=f'annotations/instances_{split}2017.json',
+            data_prefix=dict(img=f'{split}2017/'),
+            metainfo=dict(classes=SHAPES_CLASSES),
+        )
+
+    ann_file = shapes / 'coco/annotations/instances_val2017.json'
+    return ConfigDict(
+        default_scope='mmdet',
+        train_dataloader=dict(
+            dataset=dict(type='RepeatDataset', dataset=dataset('train'))
+        ),
+        val_dataloader=dict(dataset=dataset('val')),
+        val_evaluator=dict(type='CocoMetric', ann_file=str(ann_file)),
+    )
+
+
+@pytest.fixture
+def voc(shapes):
+    dataset = dict(
+        type='XMLDataset',
+        data_root=str(shapes / 'VOCdevkit'),
+        ann_file='VOC2007/ImageSets/Main/trainval.txt',
+        data_prefix=dict(sub_data_root='VOC2007/'),
+        metainfo=dict(classes=SHAPES_CLASSES),
+    )
+    return ConfigDict(
+        default_scope='mmdet',
+        train_dataloader=dict(
+            dataset=dict(type='ConcatDataset', datasets=[dataset])
+        ),
+    )
+
+
+def coco_file(cfg):
+    dataset = cfg.train_dataloader.dataset.dataset
+    return f'{dataset.data_root}/{dataset.ann_file}'
+
+
+def voc_dataset(cfg):
+    return cfg.train_dataloader.dataset.datasets[0]
+
+
+def test_whole_data_pass(coco, voc):
+    check_data(coco, LOADERS)
+    check_data(voc, LOADERS)
+
+
+def test_other_ranks_leave_it_to_the_first(coco, monkeypatch):
+    coco.val_dataloader.dataset.data_root = '/nowhere'
+    monkeypatch.setenv('RANK', '1')
+    check_data(coco, LOADERS)
+
+
+def test_missing_root_is_named(coco):
+    coco.val_dataloader.dataset.data_root = 'data/nowhere'
+    with pytest.raises(
+        FileNotFoundError, match="val_dataloader: data_root 'data/nowhere'"
+    ):
+        check_data(coco, LOADERS)
+
+
+def test_missing_image_folder_is_named(coco):
+    coco.val_dataloader.dataset.data_prefix.img = 'images/'
+    with pytest.raises(FileNotFoundError, match=r'img folder .*images'):
+        check_data(coco, LOADERS)
+
+
+def test_missing_annotations_are_named(coco):
+    coco.val_dataloader.dataset.ann_file = 'annotations/other.json'
+    with pytest.raises(FileNotFoundError, match=r'annotations/other\.json'):
+        check_data(coco, LOADERS)
+
+
+def test_half_a_json_is_named(coco):
+    file = coco_file(coco)
+    with open(file, 'r+') as stream:
+        stream.truncate(len(stream.read()) // 2)
+    with pytest.raises(
+        ValueError, match=r'train_dataloader: .*train2017\.json.* cut off'
+    ):
+        check_data(coco, LOADERS)
+
+
+def test_json_with_byte_order_mark_passes(coco):
+    file = coco_file(coco)
+    with open(file, encoding='utf-8') as stream:
+        content = json.load(stream)
+    with open(file, 'w', encoding='utf-8-sig') as stream:
+        json.dump(content, stream)
+    check_data(coco, LOADERS)
+
+
+def test_misspelt_coco_class_is_named_with_the_right_one(coco):
+    classes = ('circle', 'ring', 'sqare', 'star', 'triangle')
+    coco.val_dataloader.dataset.metainfo.classes = classes
+    with pytest.raises(ValueError, match=r"'sqare'.*did you mean 'square'"):
+        check_data(coco, LOADERS)
+
+
+def test_default_classes_of_the_type_are_checked(coco):
+    del coco.val_dataloader.dataset['metainfo']
+    with pytest.raises(ValueError, match=r"'person' is not in.*80 of the 80"):
+        check_data(coco, LOADERS)
+
+
+def test_classes_as_a_string_are_refused(coco):
+    coco.val_dataloader.dataset.metainfo.classes = 'circle'
+    with pytest.raises(ValueError, match="classes='circle' is a string"):
+        check_data(coco, LOADERS)
+
+
+def test_evaluator_of_another_file_is_refused(coco):
+    coco.val_evaluator.ann_file = coco_file(coco)
+    with pytest.raises(ValueError, match=r'evaluator.*train2017'):
+        check_data(coco, LOADERS)
+
+
+def test_misspelt_voc_class_is_named(voc):
+    voc_dataset(voc).metainfo.classes = ('circle', 'rings')
+    with pytest.raises(ValueError, match=r"'rings'.*did you mean 'ring'"):
+        check_data(voc, LOADERS)
+
+
+def test_half_an_xml_is_named(voc, shapes):
+    file = sorted((shapes / 'VOCdevkit/VOC2007/Annotations').glob('*'))[0]
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f'{file.name}.* cut off'):
+        check_data(voc, LOADERS)
+
+
+def test_listed_image_without_xml_is_named(voc, shapes):
+    sorted((shapes / 'VOCdevkit/VOC2007/Annotations').glob('*'))[0].unlink()
+    with pytest.raises(FileNotFoundError, match=r'\.xml.* listed in'):
+        check_data(voc, LOADERS)
+
+
+def test_folders_of_classification_are_checked(shapes):
+    cfg = Config.fromfile('configs/demo/ba2m-resnet18_shapes.py')
+    cfg.train_dataloader.dataset.data_root = str(shapes / 'imagefolder/train')
+    cfg.val_dataloader.dataset.data_root = str(shapes / 'imagefolder/test')
+    with pytest.raises(FileNotFoundError, match='imagefolder/test'):
+        check_data(cfg, LOADERS)
