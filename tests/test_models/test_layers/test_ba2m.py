@@ -1,5 +1,4 @@
 import copy
-import io
 import math
 import pickle
 import warnings
@@ -541,21 +540,4 @@ def test_compiled_equals_eager(backend, training):
     )
     torch.testing.assert_close(
         other.running_normalizer, module.running_normalizer
-    )
-
-
-@pytest.mark.filterwarnings('ignore')
-def test_onnx_export_of_the_inference_graph():
-    pytest.importorskip('onnx', reason='torch.onnx needs onnx')
-    runtime = pytest.importorskip(
-        'onnxruntime', reason='checks the values of the exported graph'
-    )
-    module, x = make_module(dtype=torch.float32), make_input().float()
-    module(x)
-    file = io.BytesIO()
-    torch.onnx.export(module.eval(), x, file, input_names=['x'])
-    session = runtime.InferenceSession(file.getvalue())
-    (result,) = session.run(None, {'x': x.numpy()})
-    torch.testing.assert_close(
-        torch.from_numpy(result), module(x), rtol=1e-4, atol=1e-4
     )
