@@ -56,9 +56,9 @@ class Machine:
     """A copy of the repository's script on a machine of known programs."""
 
     def __init__(self, path):
-        self.repo = path / 'repo'
+        self.repo = path / 'my repo'
         self.bin = path / 'bin'
-        self.cache = path / 'cache'
+        self.cache = path / 'my cache'
         self.log = path / 'fake/calls'
         for folder in (self.repo / 'tools/misc', self.bin, self.log.parent):
             folder.mkdir(parents=True)

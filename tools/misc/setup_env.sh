@@ -182,7 +182,6 @@ build_ops() { # leaves the wheel in $wheels, all of it or nothing
     [ "$accelerator" = cpu ] || cuda=1 gpus=${CUDA_VISIBLE_DEVICES-0}
     say "stage 3/4: mmcv's ops for the $accelerator, with $jobs jobs (about" \
         '5 minutes on two cores)'
-    mkdir -p "$wheels"
     building=$(mktemp -d "$cache/build.XXXXXX")
     : >"$tmp/err"
     # No cache of pip: it would hand out a wheel built for another torch.
@@ -194,6 +193,7 @@ build_ops() { # leaves the wheel in $wheels, all of it or nothing
             cat "$tmp/err" >>"$log"
             pip_failed "mmcv's ops did not build"
         }
+    mkdir -p "$wheels"
     mv "$building"/*.whl "$wheels/"
 }
 
