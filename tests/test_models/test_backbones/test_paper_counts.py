@@ -13,7 +13,7 @@ from mmba2m.models.layers import BA2M
 
 pytest.importorskip('mmpretrain')
 
-from mmba2m.models.backbones import mmpretrain_resnet  # noqa: E402
+from mmba2m.models.backbones import mmpretrain_resnet
 
 CIFAR, IMAGENET = (32, 100), (224, 1000)  # image size, classes
 
