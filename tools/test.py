@@ -69,6 +69,8 @@ def merge_args(cfg, args):
     host = HOSTS[cfg.default_scope]
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
+        if args.tta and cfg.default_scope == 'mmpretrain':
+            raise ValueError('MMPretrain cannot draw --tta, leave out --show')
         names = host['visualization']
         cfg.default_hooks.visualization.update(
             {

@@ -1,7 +1,7 @@
 """Refuses checkpoints that do not fit, which MMEngine loads with a warning."""
 
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import CheckpointLoader
 
 
@@ -19,8 +19,7 @@ def check_checkpoint(model, path, strict):
         ValueError: If it does not fit, with the first names that differ.
         FileNotFoundError: If there is no such file.
     """
-    # a wrapper of test-time augmentation counts as well
-    while is_model_wrapper(model) or hasattr(model, 'tta_cfg'):
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     loaded = checkpoint.get('state_dict', checkpoint)
@@ -42,8 +41,6 @@ def check_checkpoint(model, path, strict):
             if key.startswith('backbone.') and 'ba2m' not in key
         ]
         unexpected = []
-        if len(set(own) & set(loaded)) == 0:
-            missing = list(own)
     problems = [
         f'{len(keys)} {what}: {", ".join(keys[:3])}'
         + (', …' if len(keys) > 3 else '')

@@ -192,21 +192,22 @@ def test_bad_config_ends_before_training(run, tmp_path, option, message):
 def test_classifier_trains_and_tests(run, tmp_path):
     options = ['--cfg-options', 'train_cfg.max_epochs=1']
     run('train.py', CLASSIFIER, '--work-dir', tmp_path, *options)
-    run(
-        'test.py',
-        CLASSIFIER,
-        tmp_path / 'epoch_1.pth',
-        '--work-dir',
-        tmp_path / 'test',
-        '--tta',
-        '--out',
-        tmp_path / 'out.pkl',
-        '--show-dir',
-        tmp_path / 'drawn',
-    )
-    metrics = json.loads(next(tmp_path.glob('test/*/*.json')).read_text())
-    assert 0 <= metrics['accuracy/top1'] <= 100
-    with open(tmp_path / 'out.pkl', 'rb') as stream:
+
+    def test(name, *args):
+        work_dir = tmp_path / name
+        checkpoint = tmp_path / 'epoch_1.pth'
+        run('test.py', CLASSIFIER, checkpoint, '--work-dir', work_dir, *args)
+        return json.loads(next(work_dir.glob('*/*.json')).read_text())
+
+    out, drawn = tmp_path / 'out.pkl', tmp_path / 'drawn'
+    plain = test('plain', '--out', out, '--show-dir', drawn)
+    with open(out, 'rb') as stream:
         samples = pickle.load(stream)
-    assert set(samples[0]) >= {'pred_score', 'gt_label'}
-    assert len(list((tmp_path / 'drawn').glob('*'))) == len(samples)
+    right = sum(
+        sample['gt_label'].item() == sample['pred_score'].argmax().item()
+        for sample in samples
+    )
+    assert plain['accuracy/top1'] == pytest.approx(100 * right / len(samples))
+    assert list(drawn.iterdir())
+    flipped = test('flipped', '--tta')
+    assert 0 <= flipped['accuracy/top1'] <= 100
