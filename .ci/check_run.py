@@ -1,0 +1,25 @@
+"""Fails unless a work dir holds finite losses and an evaluation."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+
+def main(work_dir, metric):
+    files = Path(work_dir).glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for f in files for line in f.open()]
+    losses = [line['loss'] for line in lines if 'loss' in line]
+    values = [line[metric] for line in lines if metric in line]
+    if not losses or not all(map(math.isfinite, losses)):
+        sys.exit(f'{work_dir}: losses are {losses}')
+    if not values:
+        sys.exit(f'{work_dir}: {metric} was not evaluated')
+    print(
+        f'{work_dir}: {len(losses)} logged losses from {losses[0]:.3f} to '
+        f'{losses[-1]:.3f}, {metric} {values}'
+    )
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
