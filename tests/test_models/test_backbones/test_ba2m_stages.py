@@ -314,3 +314,13 @@ def test_init_weights_reaches_the_modules(host):
                 assert parameter.isfinite().all()
     outs = train(network)(make_images(3))
     assert all(out.isfinite().all() for out in outs)
+
+
+@pytest.mark.parametrize('frozen_stages', [-1, 1, 2, 4])
+def test_frozen_from_the_start(host, frozen_stages):
+    """Optimizers are built before the first call of train()."""
+    network = build(host, frozen_stages=frozen_stages)
+    for i, stage in enumerate(stages(network)):
+        assert stage.ba2m.training == (i >= frozen_stages)
+        for parameter in stage.ba2m.parameters():
+            assert parameter.requires_grad == (i >= frozen_stages)
