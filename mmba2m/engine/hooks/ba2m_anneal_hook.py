@@ -1,7 +1,6 @@
 """Anneals the strength of BA²M to 0, so that inference needs no module."""
 
-from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.hooks import EMAHook, Hook
 
 from mmba2m.models.layers import BA2M
 from mmba2m.registry import HOOKS
@@ -42,10 +41,15 @@ class BA2MAnnealHook(Hook):
 
     def before_train(self, runner):
         """Sets λ for the first iteration, also of a resumed run."""
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
-        self.modules = [m for m in model.modules() if isinstance(m, BA2M)]
+        models = [runner.model]
+        # an average over the buffers would lag behind
+        models += [h.ema_model for h in runner.hooks if isinstance(h, EMAHook)]
+        self.modules = [
+            module
+            for model in models
+            for module in model.modules()
+            if isinstance(module, BA2M)
+        ]
         if not self.modules:
             raise ValueError('BA2MAnnealHook: the model has no BA2M module')
         self._set_strength(runner.iter / runner.max_iters)

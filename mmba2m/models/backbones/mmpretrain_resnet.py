@@ -1,5 +1,7 @@
 """BA²M-ResNet, -ResNeXt and the CIFAR variant in MMPretrain's registry."""
 
+import re
+
 from mmpretrain.models.backbones import ResNet, ResNet_CIFAR, ResNeXt
 from mmpretrain.registry import MODELS
 
@@ -7,8 +9,23 @@ from .ba2m_stages import BA2MStagesMixin
 from .block_plugins import BlockPluginsMixin
 
 
+class _BA2MMixin(BA2MStagesMixin, BlockPluginsMixin):
+    """What all backbones of this file share."""
+
+    def get_layer_depth(self, param_name, prefix=''):
+        """Gives BA²M the depth of the last block of its stage.
+
+        For layer-wise learning rate decay; see MMPretrain's ResNet.
+        """
+        match = re.match(rf'{re.escape(prefix)}(layer\d+)\.ba2m\.', param_name)
+        if match:
+            last_block = len(getattr(self, match[1])) - 2
+            param_name = param_name.replace('ba2m', str(last_block), 1)
+        return super().get_layer_depth(param_name, prefix)
+
+
 @MODELS.register_module()
-class BA2MResNet(BA2MStagesMixin, BlockPluginsMixin, ResNet):
+class BA2MResNet(_BA2MMixin, ResNet):
     """ResNet with BA²M after its stages.
 
     Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`
@@ -17,7 +34,7 @@ class BA2MResNet(BA2MStagesMixin, BlockPluginsMixin, ResNet):
 
 
 @MODELS.register_module()
-class BA2MResNet_CIFAR(BA2MStagesMixin, BlockPluginsMixin, ResNet_CIFAR):
+class BA2MResNet_CIFAR(_BA2MMixin, ResNet_CIFAR):
     """ResNet with a 3×3 stem for small images, and BA²M after its stages.
 
     Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`

@@ -131,8 +131,8 @@ class BA2M(nn.Module):
             self.global_spatial = GlobalSpatialAttention(
                 in_channels, mid_channels, norm_cfg, num_heads, max_kv_size
             )
-        self.register_buffer('strength', torch.ones(()))
-        self.register_buffer('running_normalizer', torch.zeros(()))
+        self.register_buffer('strength', torch.ones(1))
+        self.register_buffer('running_normalizer', torch.zeros(1))
         self._norms_checked = False
 
     def forward(self, x):
@@ -236,13 +236,17 @@ class BA2M(nn.Module):
                 'num_groups=1).',
                 stacklevel=3,
             )
-        if num_samples < 4 and any(
-            m.training and not isinstance(m, nn.SyncBatchNorm) for m in norms
+        if self.channel is None or num_samples >= 4:
+            return
+        if any(
+            isinstance(m, _BatchNorm) and m.training
+            for m in self.channel.modules()
+            if not isinstance(m, nn.SyncBatchNorm)
         ):
             warnings.warn(
-                'BA2M: the channel branch normalises each channel over the '
-                f'{num_samples} samples of the batch. Set norm_cfg of '
-                "ba2m_cfg to dict(type='GN', num_groups=1), or use SyncBN.",
+                'BA2M: a batch norm of the channel branch has one value per '
+                f'sample, and the batch has N = {num_samples}. Set norm_cfg '
+                "of ba2m_cfg to dict(type='GN', num_groups=1), or use SyncBN.",
                 stacklevel=3,
             )
 

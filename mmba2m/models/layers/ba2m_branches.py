@@ -17,21 +17,22 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 
 class BranchNorm(nn.Module):
-    """A norm layer that also takes a single value per channel.
+    """A norm layer that also takes a single value.
 
-    Batch norm in training raises on one value per channel, which a local
-    batch of 1 gives on pooled features: there it uses its running statistics.
+    Of one value, a norm within the batch or the sample would leave nothing,
+    and PyTorch raises. Batch norm, which gets one value per channel from the
+    pooled features of a local batch of 1, uses its running statistics there.
+    Norms within a sample, which get one from a 1×1 map, only scale and shift.
 
     Args:
         norm_cfg (dict | None): Config of the norm; ``None`` for no norm. The
             ``num_groups`` of GN is an upper bound, it becomes the greatest
             common divisor with ``channels``.
         channels (int): Number of channels.
-        pooled (bool): Whether the input is (N, C, 1, 1), where a norm within
-            a channel of a sample would leave nothing. Defaults to False.
+        pooled (bool): Whether the input is (N, C, 1, 1). Defaults to False.
 
     Raises:
-        ValueError: If a norm without batch has one value to normalise over.
+        ValueError: If the norm of a pooled input has one value per group.
     """
 
     def __init__(self, norm_cfg, channels, pooled=False):
@@ -44,11 +45,7 @@ class BranchNorm(nn.Module):
                     norm_cfg['num_groups'], channels
                 )
             self.norm = build_norm_layer(norm_cfg, channels)[1]
-        alone = isinstance(self.norm, _InstanceNorm) or (
-            isinstance(self.norm, nn.GroupNorm)
-            and self.norm.num_groups == channels
-        )
-        if pooled and alone:
+        if pooled and self._group_size() == 1 and channels > 1:
             raise ValueError(
                 f'norm_cfg={norm_cfg} normalises each of the {channels} '
                 'pooled channels over a single value, which leaves nothing '
@@ -57,8 +54,8 @@ class BranchNorm(nn.Module):
 
     def forward(self, x):
         """Normalises (N, C, H, W)."""
-        if self._needs_running_statistics(x):
-            norm = self.norm
+        norm = self.norm
+        if self._uses_running_statistics(x):
             return F.batch_norm(
                 x,
                 norm.running_mean,
@@ -68,14 +65,27 @@ class BranchNorm(nn.Module):
                 training=False,
                 eps=norm.eps,
             )
-        return self.norm(x)
+        if self._group_size() == 1 and x[0, 0].numel() == 1:
+            if norm.weight is None:
+                return x
+            return x * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+        return norm(x)
 
-    def _needs_running_statistics(self, x):
-        if not isinstance(self.norm, _BatchNorm) or not self.norm.training:
+    def _group_size(self):
+        """Channels that a norm within a sample takes together."""
+        if isinstance(self.norm, _InstanceNorm):
+            return 1
+        if isinstance(self.norm, nn.GroupNorm):
+            return self.norm.num_channels // self.norm.num_groups
+        return None
+
+    def _uses_running_statistics(self, x):
+        norm = self.norm
+        if not isinstance(norm, _BatchNorm) or not norm.training:
             return False
-        if isinstance(self.norm, nn.SyncBatchNorm) and is_distributed():
+        if isinstance(norm, nn.SyncBatchNorm) and is_distributed():
             return False
-        return x.numel() == x.size(1)
+        return x.numel() == x.size(1) and norm.running_mean is not None
 
 
 def is_distributed() -> bool:

@@ -20,7 +20,9 @@ def run(hook, max_iters, start=0):
     """The strength that each iteration sees, and the one that is left."""
     model = nn.Sequential(BA2M(4, 2), nn.Sequential(BA2M(8, 2)))
     modules = (model[0], model[1][0])
-    runner = SimpleNamespace(model=model, iter=start, max_iters=max_iters)
+    runner = SimpleNamespace(
+        model=model, iter=start, max_iters=max_iters, hooks=[]
+    )
     seen = []
     hook.before_train(runner)
     for runner.iter in range(start, max_iters):
@@ -69,7 +71,9 @@ def test_wrong_fractions_are_named(begin, end):
 
 
 def test_model_without_the_module_is_refused():
-    runner = SimpleNamespace(model=nn.Linear(2, 2), iter=0, max_iters=10)
+    runner = SimpleNamespace(
+        model=nn.Linear(2, 2), iter=0, max_iters=10, hooks=[]
+    )
     with pytest.raises(ValueError, match='no BA2M module'):
         BA2MAnnealHook().before_train(runner)
 
@@ -79,7 +83,7 @@ def test_model_may_be_wrapped():
     wrapper = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
     nn.Module.__init__(wrapper)
     wrapper.module = model
-    runner = SimpleNamespace(model=wrapper, iter=9, max_iters=10)
+    runner = SimpleNamespace(model=wrapper, iter=9, max_iters=10, hooks=[])
     BA2MAnnealHook().before_train(runner)
     assert model[0].strength == 0
 
@@ -166,8 +170,11 @@ def test_checkpoints_keep_the_strength_and_resuming_restores_it(tmp_path):
     assert runner.model.ba2m.strength == 0
 
 
-def test_moving_average_of_the_model_follows(tmp_path):
-    hooks = [dict(type='EMAHook', momentum=0.001)]
+@pytest.mark.parametrize('update_buffers', [False, True])
+def test_moving_average_of_the_model_follows(tmp_path, update_buffers):
+    hooks = [
+        dict(type='EMAHook', momentum=0.001, update_buffers=update_buffers)
+    ]
     train(tmp_path, 4, Recorder(), 'ema', hooks)
     for epoch, expected in ((1, 1), (2, 0.5), (4, 0)):
         path = tmp_path / f'epoch_{epoch}.pth'

@@ -1,4 +1,6 @@
 import copy
+import inspect
+import io
 import math
 import pickle
 import warnings
@@ -218,7 +220,7 @@ def test_running_normalizer_is_a_running_average():
         ).detach()
         module(x)
         torch.testing.assert_close(
-            module.running_normalizer, expected, rtol=0, atol=1e-10
+            module.running_normalizer, expected.view(1), rtol=0, atol=1e-10
         )
     last = module.running_normalizer.clone()
     module.eval()(x)
@@ -449,8 +451,13 @@ def test_frozen_initial_norms_are_warned_of_once():
 def test_tiny_batches_are_warned_of_once():
     x = torch.randn(2, 8, 5, 5)
     (message,) = warnings_of(BA2M(8, 2), x, x)
-    assert 'over the 2 samples' in message
+    assert 'N = 2' in message
     assert 'norm_cfg' in message
+
+
+def test_tiny_batches_without_a_channel_branch_are_not_warned_of():
+    module = BA2M(8, 2, branches=('local', 'global'))
+    assert not warnings_of(module, torch.randn(2, 8, 4, 4))
 
 
 def test_good_starts_are_not_warned_of():
@@ -513,14 +520,37 @@ def test_trace_of_the_inference_graph(inference):
         torch.testing.assert_close(traced(x), module(x))
 
 
+@pytest.mark.filterwarnings('ignore')
+def test_onnx_export_of_the_inference_graph():
+    module = make_module(dtype=torch.float32)
+    module(make_input(dtype=torch.float32))
+    stream = io.BytesIO()
+    # the exporter of torch 2.1; the newer one needs onnxscript
+    legacy = {}
+    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
+        legacy = dict(dynamo=False)
+    try:
+        torch.onnx.export(
+            module.eval(),
+            make_input(2, dtype=torch.float32),
+            stream,
+            opset_version=17,
+            **legacy,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        # where onnx is not installed, that stops it behind the whole graph
+        assert 'onnx is not installed' in str(error)
+
+
 @pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
 @pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.filterwarnings('ignore')
-def test_compiled_equals_eager(backend, training):
-    module = make_module(dtype=torch.float32)
-    module(make_input().float())
+def test_compiled_equals_eager(backend, training, dtype):
+    module = make_module(dtype=dtype)
+    module(make_input(dtype=dtype))
     module.train(training)
-    x = make_input().float().requires_grad_()
+    x = make_input(dtype=dtype).requires_grad_()
     other = copy.deepcopy(module)
     torch._dynamo.reset()
     try:

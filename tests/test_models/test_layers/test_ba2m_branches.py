@@ -137,7 +137,6 @@ def test_group_norm_takes_the_common_divisor(channels, num_groups, expected):
     [
         (dict(type='GN', num_groups=32), 32),
         (dict(type='GN', num_groups=32), 4),
-        (dict(type='GN', num_groups=1), 1),
         (dict(type='IN'), 8),
     ],
 )
@@ -145,6 +144,33 @@ def test_norm_over_a_single_pooled_value_is_refused(cfg, channels):
     with pytest.raises(ValueError, match=rf'{channels} pooled channels'):
         BranchNorm(cfg, channels, pooled=True)
     BranchNorm(cfg, channels)
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'channels'),
+    [
+        (dict(type='GN', num_groups=1), 1),
+        (dict(type='GN', num_groups=4), 4),
+        (dict(type='IN', affine=True), 4),
+    ],
+)
+@pytest.mark.parametrize('n', [1, 2])
+def test_norm_within_a_sample_only_scales_and_shifts_one_value(
+    cfg, channels, n
+):
+    layer = randomize(BranchNorm(cfg, channels))
+    x = torch.randn(n, channels, 1, 1)
+    norm = layer.norm
+    expected = x.flatten(1) * norm.weight + norm.bias
+    for training in (True, False):
+        result = layer.train(training)(x)
+        torch.testing.assert_close(result.flatten(1), expected)
+
+
+def test_batch_norm_without_statistics_says_what_it_needs():
+    layer = BranchNorm(dict(type='BN', track_running_stats=False), 4)
+    with pytest.raises(ValueError, match='more than 1 value per channel'):
+        layer(torch.randn(1, 4, 1, 1))
 
 
 def test_no_norm():

@@ -58,3 +58,10 @@ def test_nan_does_not_vanish(side):
     values = {'a': torch.rand(2, 4), 'p': torch.rand(2, 6)}
     values[side][0, 1] = float('nan')
     assert mean_outer_max(**values).isnan().tolist() == [True, False]
+
+
+def test_form_for_export_is_the_same(monkeypatch):
+    a, p = torch.rand(3, 7).double(), torch.rand(3, 11).double()
+    expected = mean_outer_max(a, p)
+    monkeypatch.setattr(torch.onnx, 'is_in_onnx_export', lambda: True)
+    torch.testing.assert_close(mean_outer_max(a, p), expected)
