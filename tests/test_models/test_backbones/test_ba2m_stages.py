@@ -324,3 +324,25 @@ def test_frozen_from_the_start(host, frozen_stages):
         assert stage.ba2m.training == (i >= frozen_stages)
         for parameter in stage.ba2m.parameters():
             assert parameter.requires_grad == (i >= frozen_stages)
+
+
+def test_the_host_keeps_the_input_of_the_module_anyway(host):
+    """So a product that saves its output, not its input, saves no memory.
+
+    A stage ends in a ReLU, whose backward pass keeps what the module gets;
+    that the module's product keeps it as well costs nothing.
+    """
+    network = train(build(host))
+    inputs, kept = [], set()
+    for stage in stages(network):
+        stage.ba2m.register_forward_pre_hook(
+            lambda module, args: inputs.append(args[0].data_ptr())
+        )
+        stage.ba2m.forward = lambda x: x  # the host alone
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: (kept.add(t.data_ptr()), t)[1], lambda t: t
+    ):
+        outs = network(make_images(3))
+    assert outs
+    assert len(inputs) == 4
+    assert set(inputs) <= kept
