@@ -24,6 +24,7 @@ COMMANDS = (
 # that matches the file `fails` prints that file's other lines and fails; one
 # that matches `hangs` waits for the signal of the test.
 PYTHON = r"""#!/bin/bash
+trap 'exit 1' INT
 fake=$(dirname "$FAKE_LOG")
 echo "$*" >>"$FAKE_LOG"
 if [[ -e $fake/fails && "$*" == *$(head -n1 "$fake/fails")* ]]; then
