@@ -5,11 +5,14 @@ What ``make demo`` runs: the same tools as for real data, one after another.
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from mmcv.ops import get_compiling_cuda_version
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
@@ -33,7 +36,12 @@ def run(tool, *args):
     """Runs a tool of this repository, and shows its command."""
     command = [f'tools/{tool}.py', *map(str, args)]
     print(f'\n$ python {" ".join(command)}', flush=True)
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, check=False)
+    env = dict(os.environ)
+    if get_compiling_cuda_version() == 'not available':
+        env['CUDA_VISIBLE_DEVICES'] = ''  # mmcv's ops are for the CPU only
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=env, check=False
+    )
     if done.returncode:
         sys.exit(f'demo: {command[0]} failed, see above')
 

@@ -16,4 +16,7 @@ param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, milestones=[8, 11], gamma=0.1),
 ]
 auto_scale_lr = dict(base_batch_size=4)
-default_hooks = dict(logger=dict(interval=10))
+randomness = dict(seed=0)
+default_hooks = dict(
+    logger=dict(interval=10), visualization=dict(score_thr=0.5)
+)

@@ -78,7 +78,9 @@ def draw(runs, out, names=None):
         names (Sequence[str] | None): Metrics to draw. Defaults to those of
             ``DEFAULT_METRICS`` that a run has.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10, 4), layout='constrained'
+    )
     styles = ['-', '--', ':', '-.']
     for index, (label, (losses, metrics)) in enumerate(runs.items()):
         colour = f'C{index}'
@@ -94,14 +96,13 @@ def draw(runs, out, names=None):
                 markersize=3,
                 label=name if len(runs) == 1 else f'{label}: {name}',
             )
-    left.set(xlabel='iteration', ylabel='training loss', yscale='log')
+    left.set(xlabel='iteration', ylabel='training loss')
     right.set(xlabel='iteration', ylabel='metric on the validation set')
     right.set_ylim(0, 1 if right.get_ylim()[1] <= 1.05 else None)
     for axes in (left, right):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
-    figure.tight_layout()
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=120)
     plt.close(figure)

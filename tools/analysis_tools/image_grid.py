@@ -57,13 +57,13 @@ def tile(folder, out, num=12, columns=3, title=''):
         columns,
         squeeze=False,
         figsize=(12, rows * tile_width * height / width + 0.4),
+        layout='constrained',
     )
     for axis in axes.flat:
         axis.axis('off')
     for axis, image in zip(axes.flat, images, strict=False):
         axis.imshow(image)
     figure.suptitle(title)
-    figure.tight_layout(pad=0.3)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=120)
     plt.close(figure)
