@@ -16,7 +16,7 @@ from mmcv.ops import get_compiling_cuda_version
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
-DATA = 'data/shapes'
+DATA = os.environ.get('SHAPES_ROOT', 'data/shapes')
 
 
 def parse_args():
@@ -81,13 +81,14 @@ def main():
     metrics = json.loads(
         next((ROOT / work_dir / 'test').glob('*/*.json')).read_text()
     )
+    log = next((ROOT / work_dir).glob('*/*.log'))
     minutes = (time.time() - start) / 60
     print(f"""
 AP          {metrics['coco/bbox_mAP']:.3f}
 AP50        {metrics['coco/bbox_mAP_50']:.3f}
 minutes     {minutes:.1f}
 checkpoint  {work_dir / checkpoint.name}
-log         {next((ROOT / work_dir).glob('*/*.log')).relative_to(ROOT)}
+log         {work_dir / log.relative_to(ROOT / work_dir)}
 curves      {work_dir / 'curves.png'}
 detections  {work_dir / 'detections.png'}""")
 
