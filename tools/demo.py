@@ -15,13 +15,14 @@ from pathlib import Path
 from mmcv.ops import get_compiling_cuda_version
 
 ROOT = Path(__file__).resolve().parent.parent
+WORK_DIR = 'work_dirs/demo'
 CONFIG = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
 DATA = os.environ.get('SHAPES_ROOT', 'data/shapes')
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--work-dir', default='work_dirs/demo')
+    parser.add_argument('--work-dir', default=WORK_DIR)
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -46,13 +47,21 @@ def run(tool, *args):
         sys.exit(f'demo: {command[0]} failed, see above')
 
 
+def clear(work_dir):
+    """Removes an older demo, whose curve and pictures would mix with these."""
+    if not work_dir.exists():
+        return
+    if work_dir != ROOT / WORK_DIR and not (work_dir / 'demo.pth').exists():
+        sys.exit(f'demo: {work_dir} is not of an earlier demo, name another')
+    shutil.rmtree(work_dir)
+
+
 def main():
     args = parse_args()
     work_dir = Path(args.work_dir)
     start = time.time()
     options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-    # an older demo would mix its curve and its pictures with this one
-    shutil.rmtree(ROOT / work_dir, ignore_errors=True)
+    clear(ROOT / work_dir)
 
     run('dataset_converters/make_shapes', DATA)
     run('train', CONFIG, '--work-dir', work_dir, *options)
