@@ -69,9 +69,12 @@ def _check_dataset(dataset, scope, training):
         return
     if root and not Path(root).is_dir():
         raise FileNotFoundError(f'data_root {root!r} is no folder. {HINT}')
-    for key, prefix in (dataset.get('data_prefix') or {}).items():
-        path = Path(root, prefix)
-        if prefix is not None and not path.is_dir():
+    prefixes = dataset.get('data_prefix') or {}
+    if isinstance(prefixes, str):  # MMPretrain allows both
+        prefixes = dict(img_path=prefixes)
+    for key, prefix in prefixes.items():
+        path = Path(root, prefix or '')
+        if not path.is_dir():
             raise FileNotFoundError(f'{key} folder {str(path)!r} not found')
     if not dataset.get('ann_file'):
         return
@@ -84,8 +87,11 @@ def _check_dataset(dataset, scope, training):
     if ann_file.suffix == '.json':
         _check_coco(ann_file, classes)
     elif ann_file.suffix == '.txt' and classes:
-        prefix = dataset.get('data_prefix', {}).get('sub_data_root', '')
-        folder = Path(root, prefix, dataset.get('ann_subdir', 'Annotations'))
+        folder = Path(
+            root,
+            prefixes.get('sub_data_root', ''),
+            dataset.get('ann_subdir', 'Annotations'),
+        )
         if folder.is_dir():
             _check_voc(ann_file, folder, classes, training)
 

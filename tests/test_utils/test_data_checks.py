@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config, ConfigDict
@@ -6,6 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmba2m.datasets import SHAPES_CLASSES, make_shapes
 from mmba2m.utils.data_checks import check_data
 
+ROOT = Path(__file__).parents[2]
 LOADERS = ('train_dataloader', 'val_dataloader')
 
 
@@ -158,8 +160,19 @@ def test_listed_image_without_xml_is_named(voc, shapes):
 
 
 def test_folders_of_classification_are_checked(shapes):
-    cfg = Config.fromfile('configs/demo/ba2m-resnet18_shapes.py')
+    cfg = Config.fromfile(ROOT / 'configs/demo/ba2m-resnet18_shapes.py')
     cfg.train_dataloader.dataset.data_root = str(shapes / 'imagefolder/train')
     cfg.val_dataloader.dataset.data_root = str(shapes / 'imagefolder/test')
     with pytest.raises(FileNotFoundError, match='imagefolder/test'):
         check_data(cfg, LOADERS)
+
+
+def test_prefix_may_be_a_string(shapes):
+    cfg = Config.fromfile(ROOT / 'configs/demo/ba2m-resnet18_shapes.py')
+    dataset = cfg.train_dataloader.dataset
+    dataset.data_root = str(shapes / 'imagefolder')
+    dataset.data_prefix = 'train'
+    check_data(cfg, ('train_dataloader',))
+    dataset.data_prefix = 'trian'
+    with pytest.raises(FileNotFoundError, match='imagefolder/trian'):
+        check_data(cfg, ('train_dataloader',))
