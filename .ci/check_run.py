@@ -8,7 +8,11 @@ from pathlib import Path
 
 def main(work_dir, metric):
     files = Path(work_dir).glob('*/vis_data/scalars.json')
-    lines = [json.loads(line) for f in files for line in f.open()]
+    lines = [
+        json.loads(line)
+        for file in files
+        for line in file.read_text().splitlines()
+    ]
     losses = [line['loss'] for line in lines if 'loss' in line]
     values = [line[metric] for line in lines if metric in line]
     if not losses or not all(map(math.isfinite, losses)):

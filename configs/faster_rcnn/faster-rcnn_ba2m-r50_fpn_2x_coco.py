@@ -1,11 +1,9 @@
 _base_ = [
-    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
+    '../_base_/models/faster-rcnn_ba2m-r50_fpn.py',
     '../_base_/datasets/coco_detection.py',
     'mmdet::_base_/schedules/schedule_2x.py',
     '../_base_/default_runtime.py',
 ]
-
-model = dict(backbone=dict(type='BA2MResNet', ba2m_cfg=dict(reduction=16)))
 
 # The paper: lr 0.01, stepped at epochs 16 and 22 of 24. By the linear rule
 # that is MMDetection's 0.02 for 16 images a step, at 8 images a step.

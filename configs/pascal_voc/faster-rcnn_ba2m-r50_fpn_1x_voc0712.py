@@ -1,13 +1,10 @@
 _base_ = [
-    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
+    '../_base_/models/faster-rcnn_ba2m-r50_fpn.py',
     '../_base_/datasets/voc0712.py',
     '../_base_/default_runtime.py',
 ]
 
-model = dict(
-    backbone=dict(type='BA2MResNet', ba2m_cfg=dict(reduction=16)),
-    roi_head=dict(bbox_head=dict(num_classes=20)),
-)
+model = dict(roi_head=dict(bbox_head=dict(num_classes=20)))
 
 # the set is repeated 3 times: 4 epochs of the loop are 12 of the data
 max_epochs = 4

@@ -19,7 +19,9 @@ SUFFIXES = ('.jpg', '.jpeg', '.png')
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', help='folder with images, searched below')
-    parser.add_argument('--out', required=True, help='PNG, JPG or PDF to write')
+    parser.add_argument(
+        '--out', required=True, help='PNG, JPG or PDF to write'
+    )
     parser.add_argument(
         '--num', type=int, default=12, help='images at most, 12 by default'
     )
