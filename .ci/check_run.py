@@ -7,6 +7,7 @@ from pathlib import Path
 
 
 def main(work_dir, metric):
+    """Reads the scalars that MMEngine logged, and prints a summary."""
     files = Path(work_dir).glob('*/vis_data/scalars.json')
     lines = [
         json.loads(line)
