@@ -5,6 +5,7 @@ import pytest
 import torch
 import torchvision
 from mmengine.runner import save_checkpoint
+from networks import make_images, randomize, train
 
 from mmba2m import HOSTS
 from mmba2m.models.layers import BA2M
@@ -27,28 +28,8 @@ def build(host, name='BA2MResNet', **kwargs):
     return models.build(cfg)
 
 
-def randomize(network):
-    """Also the last norm of each block, which starts at 0."""
-    for name, tensor in network.state_dict().items():
-        if 'running_var' in name or name.endswith('bn2.weight'):
-            tensor.uniform_(0.5, 1.5)
-        elif name.endswith('.bias') or 'running_mean' in name:
-            tensor.normal_(std=0.2)
-    return network
-
-
-def train(network, mode=True):
-    network.train(mode)  # the hosts return None
-    return network
-
-
 def stages(network):
     return [getattr(network, name) for name in network.res_layers]
-
-
-def make_images(n=2, size=32):
-    scale = torch.linspace(0.5, 2, n).view(-1, 1, 1, 1)
-    return torch.randn(n, 3, size, size) * scale
 
 
 def hide_modules(network):

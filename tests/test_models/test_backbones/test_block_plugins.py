@@ -4,6 +4,7 @@ from importlib import import_module
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import make_images, randomize, train
 
 from mmba2m import HOSTS
 from mmba2m.models.layers import BA2M
@@ -33,25 +34,6 @@ def build(host, name='BA2MResNet', **kwargs):
     return registry.build({**cfg, **kwargs}).double()
 
 
-def randomize(network):
-    for name, tensor in network.state_dict().items():
-        if 'running_var' in name or name.endswith('bn3.weight'):
-            tensor.uniform_(0.5, 1.5)
-        elif name.endswith('.bias') or 'running_mean' in name:
-            tensor.normal_(std=0.2)
-    return network
-
-
-def train(network, mode=True):
-    network.train(mode)  # the hosts return None
-    return network
-
-
-def make_images(n=3):
-    scale = torch.linspace(0.5, 2, n).view(-1, 1, 1, 1)
-    return (torch.randn(n, 3, 32, 32) * scale).double()
-
-
 @both_hosts
 @pytest.mark.parametrize(
     'plugins',
@@ -78,7 +60,7 @@ def test_equals_the_plugins_of_mmdet(plugins):
     assert set(ours.state_dict()) == set(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict())
     plain.load_state_dict(theirs.state_dict(), strict=False)
-    x = make_images()
+    x = make_images(3).double()
     for training in (True, False):
         outs = train(ours, training)(x)
         expected = train(theirs, training)(x)
@@ -96,7 +78,7 @@ def test_gradients_equal_those_of_mmdet():
     theirs = train(randomize(build('mmdet', 'ResNet', plugins=plugins)))
     ours = train(build('mmpretrain', plugins=plugins))
     ours.load_state_dict(theirs.state_dict())
-    x = make_images()
+    x = make_images(3).double()
     for network in (theirs, ours):
         sum(out.square().mean() for out in network(x)).backward()
     expected = dict(theirs.named_parameters())
@@ -132,7 +114,7 @@ def test_deepcopy_shares_no_module(host):
     name = 'ResNet' if host == 'mmdet' else 'BA2MResNet'
     network = train(randomize(build(host, name, plugins=[plugin()])))
     other = copy.deepcopy(network)
-    x = make_images()
+    x = make_images(3).double()
     before = network(x)
     torch.testing.assert_close(other(x), before)
     for module in other.modules():
@@ -163,7 +145,9 @@ def test_plugins_and_stages_together(host, norm_eval):
         for j in range(n)
     ]
     assert sorted(found) == sorted(['layer1.ba2m', 'layer2.ba2m', *blocks])
-    sum(out.square().mean() for out in network(make_images())).backward()
+    sum(
+        out.square().mean() for out in network(make_images(3).double())
+    ).backward()
     for name, parameter in network.named_parameters():
         trainable = name.startswith(('layer2', 'layer3', 'layer4'))
         assert parameter.requires_grad == trainable, name
@@ -187,7 +171,7 @@ def test_plugins_freeze_with_their_stage(frozen_stages):
 def test_with_cp_gives_the_same_outputs_and_gradients():
     results = []
     state = randomize(build('mmpretrain', plugins=[plugin()])).state_dict()
-    x = make_images()
+    x = make_images(3).double()
     for with_cp in (False, True):
         network = build('mmpretrain', plugins=[plugin()], with_cp=with_cp)
         network.load_state_dict(state)
