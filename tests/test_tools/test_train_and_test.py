@@ -192,9 +192,9 @@ def test_checkpoint_of_another_network_is_refused(run, detector, tmp_path):
         ('train_dataloader.dataset.data_root=nowhere', "'nowhere'"),
         ('model.backbone.ba2m_stages=[1,1,1,1,1]', 'the network has 4 stages'),
         (
-            'model.backbone.ba2m_cfg.reduction=32',
+            'model.backbone.ba2m_cfg.reduction=64',
             'layer1: BA2M needs 0 < reduction <= in_channels, got '
-            'reduction=32 and in_channels=16',
+            'reduction=64 and in_channels=32',
         ),
     ],
 )
