@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 
 from mmba2m.datasets import SHAPES_CLASSES
 from mmba2m.models.layers import BA2M
@@ -83,8 +83,14 @@ def test_coco_schedule_is_the_papers():
     assert cfg.auto_scale_lr.base_batch_size == 8
 
 
-def test_default_scope_is_left_alone():
-    # building above may have set one; a config of the other host still works
-    for path in ('demo/ba2m-resnet18_shapes.py', CONFIGS[0].split('/', 1)[1]):
-        build_model(Config.fromfile(ROOT / 'configs' / path))
-    assert DefaultScope.get_current_instance() is not None
+def test_one_name_builds_the_backbone_of_either_host():
+    for path, host in (
+        ('demo/ba2m-resnet18_shapes.py', 'mmpretrain'),
+        ('demo/faster-rcnn_ba2m-r18_fpn_shapes.py', 'mmdet'),
+    ):
+        cfg = Config.fromfile(ROOT / 'configs' / path)
+        assert cfg.model.backbone.type == 'BA2MResNet'
+        backbone = build_model(cfg).backbone
+        assert type(backbone).__module__.endswith(f'.{host}_resnet')
+        hosts = [c.__module__.split('.')[0] for c in type(backbone).__mro__]
+        assert host in hosts

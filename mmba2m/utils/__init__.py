@@ -1,1 +1,1 @@
-"""What tools and package share: the check of the installed stack."""
+"""What package and tools share: command line, checks of stack and input."""

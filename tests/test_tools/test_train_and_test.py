@@ -3,12 +3,14 @@
 import json
 import os
 import pickle
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmba2m.datasets import make_shapes
 
@@ -142,6 +144,21 @@ def test_sar_statistics_of_each_module(run, detector):
         assert low <= 1 <= high
 
 
+def test_test_time_augmentation_keeps_the_image_as_it_is_first():
+    tool = runpy.run_path(str(ROOT / 'tools/test.py'))
+    cfg = Config.fromfile(ROOT / DETECTOR)
+    pipeline = list(cfg.test_dataloader.dataset.pipeline)
+    cfg = tool['apply_tta'](cfg, tool['HOSTS']['mmdet']['tta_model'])
+    assert cfg.model.type == 'DetTTAModel'
+    assert cfg.model.module.type == 'FasterRCNN'
+    *head, augment = cfg.test_dataloader.dataset.pipeline
+    assert head == pipeline[:-1]
+    flips, (pack,) = augment.transforms
+    assert [flip.prob for flip in flips] == [0, 1]
+    added = ('flip', 'flip_direction')
+    assert pack.meta_keys == (*pipeline[-1].meta_keys, *added)
+
+
 def test_test_time_augmentation_runs(run, detector, tmp_path):
     run(
         'test.py',
@@ -157,7 +174,25 @@ def test_test_time_augmentation_runs(run, detector, tmp_path):
     assert 0 <= metrics['coco/bbox_mAP_50'] <= 1
 
 
-def test_an_evaluation_of_nothing_fails(run, detector, tmp_path):
+@pytest.mark.parametrize(
+    'option, messages',
+    [
+        (
+            'model.test_cfg.rcnn.score_thr=1.0',
+            ['found nothing in any test image'],
+        ),
+        (
+            'model.backbone.depth=34',
+            [
+                'is a checkpoint of another network',
+                'backbone.layer1.2.conv1.weight',
+            ],
+        ),
+    ],
+)
+def test_an_evaluation_that_means_nothing_fails(
+    run, detector, tmp_path, option, messages
+):
     output = run(
         'test.py',
         DETECTOR,
@@ -165,25 +200,11 @@ def test_an_evaluation_of_nothing_fails(run, detector, tmp_path):
         '--work-dir',
         tmp_path,
         '--cfg-options',
-        'model.test_cfg.rcnn.score_thr=1.0',
+        option,
         fails=True,
     )
-    assert 'found nothing in any test image' in output
-
-
-def test_checkpoint_of_another_network_is_refused(run, detector, tmp_path):
-    output = run(
-        'test.py',
-        DETECTOR,
-        detector / 'epoch_2.pth',
-        '--work-dir',
-        tmp_path,
-        '--cfg-options',
-        'model.backbone.depth=34',
-        fails=True,
-    )
-    assert 'is a checkpoint of another network' in output
-    assert 'backbone.layer1.2.conv1.weight' in output
+    for message in messages:
+        assert message in output
 
 
 @pytest.mark.parametrize(
