@@ -1,7 +1,5 @@
 # Classification of the shapes, MMPretrain's side of the demo.
-_base_ = 'mmpretrain::_base_/default_runtime.py'
-
-custom_imports = dict(imports=['mmba2m'], allow_failed_imports=False)
+_base_ = '../_base_/default_runtime_cls.py'
 
 model = dict(
     type='ImageClassifier',
@@ -78,7 +76,4 @@ param_scheduler = dict(
     convert_to_iter_based=True,
 )
 auto_scale_lr = dict(base_batch_size=32)
-default_hooks = dict(
-    logger=dict(interval=10),
-    checkpoint=dict(max_keep_ckpts=2, save_best='auto'),
-)
+default_hooks = dict(logger=dict(interval=10))
