@@ -20,6 +20,7 @@ from .ba2m_branches import (
     GlobalSpatialAttention,
     LocalSpatialAttention,
 )
+from .batch_sum import batch_exp_sum
 from .outer_max import mean_outer_max
 
 BRANCHES = ('channel', 'local', 'global')
@@ -53,8 +54,9 @@ class BA2M(nn.Module):
         scale_by_batch (bool): Whether the weights are scaled by N to a mean
             of 1; False is Eq. 12 to the letter, where they sum to 1, so that
             features shrink with the batch size. Defaults to True.
-        sync_batch (bool): Whether the batch is that of all ranks. Not yet:
-            each rank weights its own samples. Defaults to True.
+        sync_batch (bool): Whether the batch, in distributed training, is
+            that of all ranks; if not, each rank weights its own samples.
+            Defaults to True.
         inference (str): The weight in ``eval()``. Defaults to 'population'.
 
             - 'population': ``exp(SAR) / Z``, with a running average Z of
@@ -201,13 +203,14 @@ class BA2M(nn.Module):
         )
 
     def _weigh_batch(self, sar):
-        # shifted by the maximum, equal SARs give a weight of exactly 1
-        shift = sar.detach().max()
-        exp = (sar - shift).exp()
-        normalizer = exp.mean() if self.scale_by_batch else exp.sum()
+        # no other rank may be at work in inference
+        sync = self.training and self.sync_batch
+        normalizer, shift, count = batch_exp_sum(sar, sync)
+        if self.scale_by_batch:
+            normalizer = normalizer / count
         if self.training:
             self._update_running_normalizer(normalizer * shift.exp())
-        return exp / normalizer
+        return (sar - shift).exp() / normalizer
 
     @torch.no_grad()
     def _update_running_normalizer(self, normalizer):

@@ -15,6 +15,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from .batch_sum import is_distributed
+
 
 class BranchNorm(nn.Module):
     """A norm layer that also takes a single value.
@@ -86,16 +88,6 @@ class BranchNorm(nn.Module):
         if isinstance(norm, nn.SyncBatchNorm) and is_distributed():
             return False
         return x.numel() == x.size(1) and norm.running_mean is not None
-
-
-def is_distributed() -> bool:
-    """Whether there are other ranks."""
-    distributed = torch.distributed
-    return (
-        distributed.is_available()
-        and distributed.is_initialized()
-        and distributed.get_world_size() > 1
-    )
 
 
 class ChannelAttention(nn.Sequential):
