@@ -2,7 +2,8 @@
 
 Importing the package registers what the installed hosts allow:
 ``BA2MResNet`` and ``BA2MResNeXt`` in the registry of each host, and
-``mmba2m.BA2M`` and ``mmba2m.BA2MAnnealHook`` for both.
+``mmba2m.BA2M`` and ``mmba2m.BA2MAnnealHook`` for both. For MMDetection there
+are also ``SoftmaxRetinaHead`` and ``mmba2m.VOCMetric``.
 """
 
 from mmba2m.utils.stack import check_stack
@@ -12,6 +13,7 @@ from .version import __version__
 #: The hosts that are installed and usable, e.g. ``('mmdet', 'mmpretrain')``.
 HOSTS = check_stack()
 
-from . import engine, models  # noqa: E402  (the stack is checked first)
+# the stack is checked first
+from . import engine, evaluation, models  # noqa: E402
 
-__all__ = ['HOSTS', '__version__', 'engine', 'models']
+__all__ = ['HOSTS', '__version__', 'engine', 'evaluation', 'models']

@@ -5,6 +5,7 @@ was imported before: MMEngine imports this file, then the ``locations``.
 """
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
@@ -19,4 +20,10 @@ HOOKS = Registry(
     parent=MMENGINE_HOOKS,
     scope='mmba2m',
     locations=['mmba2m.engine.hooks'],
+)
+METRICS = Registry(
+    'metric',
+    parent=MMENGINE_METRICS,
+    scope='mmba2m',
+    locations=['mmba2m.evaluation.metrics'],
 )

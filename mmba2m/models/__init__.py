@@ -1,5 +1,5 @@
-"""Layers, and the backbones of each host that carry them."""
+"""Layers, the backbones of each host that carry them, and heads."""
 
-from . import backbones, layers
+from . import backbones, dense_heads, layers
 
-__all__ = ['backbones', 'layers']
+__all__ = ['backbones', 'dense_heads', 'layers']

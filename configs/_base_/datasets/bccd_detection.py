@@ -64,5 +64,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='VOCMetric', metric='mAP', eval_mode='area')
+val_evaluator = dict(type='mmba2m.VOCMetric', eval_mode='area')
 test_evaluator = val_evaluator

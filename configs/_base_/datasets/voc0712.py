@@ -10,3 +10,9 @@ _base_.train_dataloader.dataset.dataset.datasets[1].data_root = data_root
 
 val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
+
+# mAP by VOC 2007's rule, and Recall beside it
+val_evaluator = dict(
+    _delete_=True, type='mmba2m.VOCMetric', eval_mode='11points'
+)
+test_evaluator = val_evaluator

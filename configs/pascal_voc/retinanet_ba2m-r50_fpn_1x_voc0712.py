@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/retinanet_ba2m-r50_fpn.py',
+    '../_base_/datasets/voc0712.py',
+    '../_base_/schedules/schedule_1x_voc0712.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(bbox_head=dict(num_classes=20))

@@ -1,0 +1,8 @@
+_base_ = './retinanet_ba2m-r50_fpn_1x_voc0712.py'
+
+model = dict(
+    bbox_head=dict(
+        type='SoftmaxRetinaHead',
+        loss_cls=dict(_delete_=True, type='CrossEntropyLoss'),
+    )
+)
