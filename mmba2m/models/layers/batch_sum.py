@@ -43,10 +43,11 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, total, shift, count):
-        own = torch.stack([total, shift, count])
-        ranks = own.new_empty(distributed.get_world_size() * 3)
-        distributed.all_gather_into_tensor(ranks, own)
-        totals, shifts, counts = ranks.view(-1, 3).unbind(1)
+        # a row for each rank: gloo's all_gather of tensors is too young
+        ranks = total.new_zeros(distributed.get_world_size(), 3)
+        ranks[distributed.get_rank()] = torch.stack([total, shift, count])
+        distributed.all_reduce(ranks)
+        totals, shifts, counts = ranks.unbind(1)
         global_shift = shifts.max()
         global_total = (totals * (shifts - global_shift).exp()).sum()
         global_count = counts.sum()
