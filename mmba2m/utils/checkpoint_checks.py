@@ -26,37 +26,65 @@ def check_checkpoint(model, path, strict):
     loaded = {key.removeprefix('module.'): v for key, v in loaded.items()}
     own = model.state_dict()
 
-    shapes = [
-        f'{key} is {tuple(loaded[key].shape)}, not {tuple(own[key].shape)}'
-        for key in own
-        if key in loaded and loaded[key].shape != own[key].shape
-    ]
-    missing = [key for key in own if key not in loaded]
-    unexpected = [key for key in loaded if key not in own]
+    differences = compare_states(own, loaded)
     if not strict:
-        shapes = [text for text in shapes if text.startswith('backbone.')]
-        missing = [
+        differences['of another shape'] = [
+            text
+            for text in differences['of another shape']
+            if text.startswith('backbone.')
+        ]
+        differences['missing'] = [
             key
-            for key in missing
+            for key in differences['missing']
             if key.startswith('backbone.') and 'ba2m' not in key
         ]
-        unexpected = []
-    problems = [
-        f'{len(keys)} {what}: {", ".join(keys[:3])}'
-        + (', …' if len(keys) > 3 else '')
-        for what, keys in (
-            ('of another shape', shapes),
-            ('missing', missing),
-            ('unexpected', unexpected),
-        )
-        if keys
-    ]
+        differences['unexpected'] = []
+    problems = describe_differences(differences)
     if problems:
         raise ValueError(
             f'{path} is a checkpoint of another network than the config: '
-            f'of its weights {"; ".join(problems)}'
+            f'of its weights {problems}'
         )
     print_log(
         f'{path} fits: {len(set(own) & set(loaded))} of {len(own)} weights',
         'current',
+    )
+
+
+def compare_states(own, loaded):
+    """Compares the names and shapes of two state dicts.
+
+    Args:
+        own (dict[str, Tensor]): Of the network.
+        loaded (dict[str, Tensor]): What is to be loaded into it.
+
+    Returns:
+        dict[str, list[str]]: What is 'of another shape' (names with both
+        shapes), 'missing' and 'unexpected' in ``loaded``.
+    """
+    return {
+        'of another shape': [
+            f'{key} is {tuple(loaded[key].shape)}, not {tuple(own[key].shape)}'
+            for key in own
+            if key in loaded and loaded[key].shape != own[key].shape
+        ],
+        'missing': [key for key in own if key not in loaded],
+        'unexpected': [key for key in loaded if key not in own],
+    }
+
+
+def describe_differences(differences):
+    """Puts what :func:`compare_states` found into words.
+
+    Args:
+        differences (dict[str, list[str]]): What differs, by kind.
+
+    Returns:
+        str: Counts and the first names, empty if nothing differs.
+    """
+    return '; '.join(
+        f'{len(keys)} {what}: {", ".join(keys[:3])}'
+        + (', …' if len(keys) > 3 else '')
+        for what, keys in differences.items()
+        if keys
     )
