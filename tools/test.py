@@ -4,11 +4,12 @@ import argparse
 from copy import deepcopy
 
 from mmengine.config import ConfigDict
-from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmba2m.utils.checkpoint_checks import check_checkpoint
 from mmba2m.utils.cli import create_parser, load_config
 from mmba2m.utils.data_checks import check_data
+from mmba2m.utils.distributed import build_runner
 
 # where the hosts differ: the metric that dumps, the settings of the hook that
 # draws, the model that averages over flips
@@ -106,11 +107,12 @@ def apply_tta(cfg, tta_model):
     return cfg
 
 
+@record
 def main():
     args = parse_args()
     cfg = merge_args(load_config(args), args)
     check_data(cfg, ('test_dataloader',))
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     check_checkpoint(runner.model, args.checkpoint, strict=True)
     metrics = runner.test()
     if not metrics:

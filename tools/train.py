@@ -1,10 +1,12 @@
 """Trains a detector or classifier, as its config says."""
 
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmba2m.utils.checkpoint_checks import check_checkpoint
 from mmba2m.utils.cli import create_parser, load_config
 from mmba2m.utils.data_checks import check_data
+from mmba2m.utils.distributed import build_runner
 
 
 def parse_args():
@@ -45,11 +47,12 @@ def merge_args(cfg, args):
     return cfg
 
 
+@record
 def main():
     args = parse_args()
     cfg = merge_args(load_config(args), args)
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     checkpoint = cfg.get('load_from')
     if cfg.get('resume') and checkpoint is None:
         checkpoint = find_latest_checkpoint(cfg.work_dir)

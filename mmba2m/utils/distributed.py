@@ -1,0 +1,105 @@
+"""Distributed runs on the CPU, which MMEngine's Runner keeps for GPUs."""
+
+import os
+from datetime import timedelta
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.registry import MODEL_WRAPPERS
+from mmengine.runner import Runner
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+
+def build_runner(cfg):
+    """Builds the runner of a config, one that takes CPUs where need be.
+
+    Args:
+        cfg (Config): With ``launcher``.
+
+    Returns:
+        Runner: MMEngine's own, or a :class:`CPURunner` in a distributed run
+        where there is no accelerator.
+
+    Raises:
+        ValueError: If this machine has fewer GPUs than processes, or a
+            launcher other than 'pytorch' is to start processes without GPUs.
+    """
+    if cfg.launcher == 'none':
+        return Runner.from_cfg(cfg)
+    device = get_device()
+    if device == 'cpu':
+        if cfg.launcher != 'pytorch':
+            raise ValueError(
+                f'--launcher {cfg.launcher} needs GPUs, and PyTorch sees '
+                'none; on the CPU, take tools/dist_*.sh or tools/slurm_*.sh'
+            )
+        return CPURunner.from_cfg(cfg)
+    if device == 'cuda' and cfg.launcher == 'pytorch':
+        processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        count = torch.cuda.device_count()
+        if processes > count:
+            raise ValueError(
+                f'GPUS={processes} processes on a machine where PyTorch sees '
+                f'{count} GPU(s)'
+            )
+    return Runner.from_cfg(cfg)
+
+
+class CPURunner(Runner):
+    """A Runner for processes on the CPU: gloo, no device ids, no SyncBN.
+
+    What ``model_wrapper_cfg`` and ``env_cfg.dist_cfg.timeout`` say holds.
+    SyncBN has no CPU kernel: as in MMEngine's runs without a launcher, the
+    layers become batch norms, each process with its own statistics; a warning
+    says so.
+    """
+
+    def setup_env(self, env_cfg):
+        """Joins the process group before MMEngine asks for a GPU."""
+        if not is_distributed():
+            timeout = env_cfg.get('dist_cfg', {}).get('timeout')
+            if timeout is not None:
+                timeout = timedelta(seconds=timeout)
+            torch.distributed.init_process_group('gloo', timeout=timeout)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        """Wraps the model as the Runner does, less what needs a GPU."""
+        if is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        model = self._revert_sync_batchnorm(model)
+        if model_wrapper_cfg is None:
+            model_wrapper_cfg = dict(
+                broadcast_buffers=False,
+                find_unused_parameters=self.cfg.get(
+                    'find_unused_parameters', False
+                ),
+            )
+        wrapper = dict(
+            dict(type='MMDistributedDataParallel'), **model_wrapper_cfg
+        )
+        wrapper_type = wrapper['type']
+        if isinstance(wrapper_type, str):
+            wrapper_type = MODEL_WRAPPERS.get(wrapper_type)
+        if issubclass(wrapper_type, DistributedDataParallel):
+            wrapper['device_ids'] = None
+        return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=model))
+
+    def _revert_sync_batchnorm(self, model):
+        wanted = self.cfg.get('sync_bn') is not None
+        kept = [
+            name
+            for name, module in model.named_modules()
+            if type(module).__name__ == 'SyncBatchNorm'
+            or (wanted and isinstance(module, _BatchNorm))
+        ]
+        if kept:
+            self.logger.warning(
+                f'SyncBN needs GPUs: on the CPU, its {len(kept)} layers (the '
+                f'first is {kept[0]}) are batch norms, each process with the '
+                'statistics of its own samples'
+            )
+        return revert_sync_batchnorm(model)
