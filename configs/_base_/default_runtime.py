@@ -2,6 +2,11 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmba2m'], allow_failed_imports=False)
-custom_hooks = [dict(type='NumClassCheckHook')]
+custom_hooks = [
+    dict(type='NumClassCheckHook'),
+    # each rank's batch norms see its own images: without this, a validation
+    # over several ranks is that of no checkpoint
+    dict(type='SyncBuffersHook'),
+]
 # two checkpoints at least: the one before survives a failed save
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='auto'))

@@ -2,5 +2,7 @@
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmba2m'], allow_failed_imports=False)
+# the statistics of all ranks for validation and checkpoint
+custom_hooks = [dict(type='SyncBuffersHook')]
 # two checkpoints at least: the one before survives a failed save
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='auto'))
