@@ -8,5 +8,8 @@ custom_hooks = [
     # over several ranks is that of no checkpoint
     dict(type='SyncBuffersHook'),
 ]
-# two checkpoints at least: the one before survives a failed save
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='auto'))
+default_hooks = dict(
+    # two checkpoints at least: the one before survives a failed save
+    checkpoint=dict(max_keep_ckpts=2, save_best='auto'),
+    terminate_on_nan=dict(type='mmba2m.TerminateOnNaNHook'),
+)

@@ -4,5 +4,8 @@ _base_ = 'mmpretrain::_base_/default_runtime.py'
 custom_imports = dict(imports=['mmba2m'], allow_failed_imports=False)
 # the statistics of all ranks for validation and checkpoint
 custom_hooks = [dict(type='SyncBuffersHook')]
-# two checkpoints at least: the one before survives a failed save
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='auto'))
+default_hooks = dict(
+    # two checkpoints at least: the one before survives a failed save
+    checkpoint=dict(max_keep_ckpts=2, save_best='auto'),
+    terminate_on_nan=dict(type='mmba2m.TerminateOnNaNHook'),
+)

@@ -1,0 +1,73 @@
+"""Ends a run whose loss is NaN or infinite."""
+
+import math
+
+from mmengine.hooks import Hook
+
+from mmba2m.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TerminateOnNaNHook(Hook):
+    """Ends a run whose loss is NaN or infinite, and names the images.
+
+    It looks at every iteration: MMEngine's log has waited for the losses by
+    then, so this costs nothing, and no checkpoint is written after a bad one.
+
+    Mixed precision overflows now and then; its loss scaler skips the step,
+    and the weights stay as they were. With a loss scaler a run ends only
+    after ``patience`` bad losses in a row.
+
+    Args:
+        patience (int): With a loss scaler, how many iterations in a row with
+            a bad loss end the run. Defaults to 50.
+
+    Raises:
+        FloatingPointError: At the iteration, with the losses and the paths of
+            the images of this iteration and the one before.
+    """
+
+    def __init__(self, patience: int = 50):
+        self.patience = patience
+        self.in_a_row = 0
+        self.images = ''
+
+    def after_train_iter(
+        self, runner, batch_idx, data_batch=None, outputs=None
+    ):
+        """Looks at the losses."""
+        before, self.images = self.images, ', '.join(_names(data_batch))
+        # of what has 'loss' in its name, MMEngine makes the sum
+        losses = {
+            name: value.item() if hasattr(value, 'item') else value
+            for name, value in outputs.items()
+            if 'loss' in name
+        }
+        bad = [
+            f'{name} is {value}'
+            for name, value in losses.items()
+            if not math.isfinite(value)
+        ]
+        self.in_a_row = self.in_a_row + 1 if bad else 0
+        scaled = hasattr(runner.optim_wrapper, 'loss_scaler')
+        if not bad or self.in_a_row < (self.patience if scaled else 1):
+            return
+        since = f' for {self.in_a_row} iterations' if scaled else ''
+        raise FloatingPointError(
+            f'iteration {runner.iter + 1}: {", ".join(bad)}{since}. '
+            f'Images: {self.images or "unknown"}; '
+            f'of the iteration before: {before or "none"}'
+        )
+
+
+def _names(data_batch):
+    """Yields the paths of the images of a batch, or else their numbers."""
+    known = isinstance(data_batch, dict)
+    samples = data_batch.get('data_samples') or () if known else ()
+    if isinstance(samples, dict):  # one list for each branch
+        samples = [one for branch in samples.values() for one in branch]
+    for sample in samples:
+        for key in ('img_path', 'img_id', 'sample_idx'):
+            if key in sample:
+                yield str(sample.get(key))
+                break
