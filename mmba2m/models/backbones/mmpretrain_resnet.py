@@ -1,8 +1,9 @@
-"""BA²M-ResNet, -ResNeXt and the CIFAR variant in MMPretrain's registry."""
+"""BA²M-ResNet, -ResNeXt and their CIFAR variants in MMPretrain's registry."""
 
 import re
 
 from mmpretrain.models.backbones import ResNet, ResNet_CIFAR, ResNeXt
+from mmpretrain.models.backbones.resnext import Bottleneck
 from mmpretrain.registry import MODELS
 
 from .ba2m_stages import BA2MStagesMixin
@@ -45,6 +46,28 @@ class BA2MResNet_CIFAR(_BA2MMixin, ResNet_CIFAR):
 @MODELS.register_module()
 class BA2MResNeXt(BA2MStagesMixin, BlockPluginsMixin, ResNeXt):
     """ResNeXt with BA²M after its stages.
+
+    Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`
+    and of MMPretrain's ResNeXt.
+    """
+
+
+@MODELS.register_module()
+class ResNeXt_CIFAR(ResNeXt, ResNet_CIFAR):
+    """ResNeXt with a 3×3 stem for small images.
+
+    Depth 29 is the network of the ResNeXt paper, of three stages
+    (https://arxiv.org/abs/1611.05431).
+
+    Arguments: those of MMPretrain's ResNeXt.
+    """
+
+    arch_settings = {29: (Bottleneck, (3, 3, 3)), **ResNeXt.arch_settings}
+
+
+@MODELS.register_module()
+class BA2MResNeXt_CIFAR(BA2MStagesMixin, BlockPluginsMixin, ResNeXt_CIFAR):
+    """ResNeXt with a 3×3 stem for small images, and BA²M after its stages.
 
     Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`
     and of MMPretrain's ResNeXt.

@@ -1,0 +1,3 @@
+_base_ = './wide-resnet18-1p5x_8xb32-90e_in1k.py'
+
+model = dict(backbone=dict(type='BA2MResNet', ba2m_cfg=dict(reduction=4)))
