@@ -8,9 +8,10 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
-from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+
+from mmba2m.engine.runner import Runner
 
 
 def build_runner(cfg):
@@ -20,8 +21,8 @@ def build_runner(cfg):
         cfg (Config): With ``launcher``.
 
     Returns:
-        Runner: MMEngine's own, or a :class:`CPURunner` in a distributed run
-        where there is no accelerator.
+        Runner: Ours, or a :class:`CPURunner` in a distributed run where
+        there is no accelerator.
 
     Raises:
         ValueError: If this machine has fewer GPUs than processes, or a
