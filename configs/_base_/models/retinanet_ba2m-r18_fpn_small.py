@@ -1,5 +1,5 @@
 # A RetinaNet to train from scratch on small images: all batch norms train, and
-# the head is half as wide and deep as MMDetection's, with norms.
+# the head is half as wide and deep as MMDetection's.
 _base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
 
 model = dict(

@@ -1,0 +1,206 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+
+pytest.importorskip('mmdet')
+
+from mmdet.registry import MODELS
+
+CLASSES = 3
+SIZE = 64
+METAS = [dict(img_shape=(SIZE, SIZE), pad_shape=(SIZE, SIZE), scale_factor=1)]
+
+
+def build_head(**kwargs):
+    cfg = ConfigDict(
+        type='SoftmaxRetinaHead',
+        num_classes=CLASSES,
+        in_channels=8,
+        feat_channels=8,
+        stacked_convs=1,
+        anchor_generator=dict(
+            type='AnchorGenerator',
+            octave_base_scale=2,
+            scales_per_octave=2,
+            ratios=[0.5, 1.0],
+            strides=[8, 16],
+        ),
+        train_cfg=dict(
+            assigner=dict(
+                type='MaxIoUAssigner',
+                pos_iou_thr=0.5,
+                neg_iou_thr=0.4,
+                min_pos_iou=0,
+                ignore_iof_thr=-1,
+            ),
+            sampler=dict(type='PseudoSampler'),
+            allowed_border=-1,
+            pos_weight=-1,
+            debug=False,
+        ),
+        test_cfg=dict(
+            nms_pre=100,
+            score_thr=0.0,
+            nms=dict(type='nms', iou_threshold=0.5),
+            max_per_img=100,
+        ),
+    )
+    cfg.update(kwargs)
+    head = MODELS.build(cfg)
+    head.init_weights()
+    return head
+
+
+def make_maps(n, scale=1.0):
+    return tuple(
+        torch.randn(n, 8, SIZE // s, SIZE // s) * scale for s in (8, 16)
+    )
+
+
+def probabilities(head, maps):
+    """Per anchor, classes first and background last."""
+    scores, _ = head(maps)
+    return torch.cat(
+        [
+            score.permute(0, 2, 3, 1).reshape(-1, CLASSES + 1).softmax(-1)
+            for score in scores
+        ]
+    )
+
+
+@pytest.mark.parametrize('prior', [0.01, 0.2])
+def test_every_anchor_starts_with_the_prior(prior):
+    head = build_head(prior_prob=prior)
+    found = probabilities(head, make_maps(2, scale=0.0))
+    assert found.shape == (2 * 4 * (64 + 16), CLASSES + 1)
+    expected = torch.tensor([prior / CLASSES] * CLASSES + [1 - prior])
+    torch.testing.assert_close(found, expected.expand_as(found))
+
+
+def test_stock_head_starts_without_a_prior():
+    # why there is a head of ours
+    head = build_head(
+        type='RetinaHead', loss_cls=dict(type='CrossEntropyLoss')
+    )
+    found = probabilities(head, make_maps(2, scale=0.0))
+    torch.testing.assert_close(found, torch.full_like(found, 1 / 4))
+
+
+def test_a_second_call_keeps_trained_weights():
+    head = build_head()
+    bias = head.retina_cls.bias.detach().normal_()
+    kept = bias.clone()
+    head.init_weights()
+    assert torch.equal(head.retina_cls.bias, kept)
+
+
+def test_loss_is_the_cross_entropy_of_all_anchors_over_the_positive_ones():
+    head = build_head()
+    maps = make_maps(2)
+    boxes = [
+        torch.tensor([[0.0, 0, 18, 22], [30, 30, 60, 62]]),
+        torch.tensor([[20.0, 16, 44, 40]]),
+    ]
+    labels = [torch.tensor([0, 2]), torch.tensor([1])]
+    truth = [
+        InstanceData(bboxes=box, labels=label)
+        for box, label in zip(boxes, labels, strict=True)
+    ]
+    scores, deltas = head(maps)
+    losses = head.loss_by_feat(scores, deltas, truth, METAS * 2)
+
+    anchors = head.prior_generator.grid_priors([(8, 8), (4, 4)], device='cpu')
+    total, positive = 0.0, 0
+    for i in range(2):
+        target, used = assign(torch.cat(anchors), boxes[i], labels[i])
+        logits = torch.cat(
+            [s[i].permute(1, 2, 0).reshape(-1, CLASSES + 1) for s in scores]
+        )
+        entropy = F.cross_entropy(logits, target, reduction='none')
+        total += entropy[used].sum()
+        positive += int((target < CLASSES).sum())
+    assert positive > 3
+    torch.testing.assert_close(sum(losses['loss_cls']), total / positive)
+
+
+def assign(anchors, boxes, labels):
+    """RetinaNet's rule: from IoU 0.5, or the best of its box; under 0.4."""
+    top = torch.maximum(anchors[:, None, :2], boxes[None, :, :2])
+    bottom = torch.minimum(anchors[:, None, 2:], boxes[None, :, 2:])
+    inter = (bottom - top).clamp(min=0).prod(-1)
+    area_a, area_b = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (anchors, boxes))
+    ious = inter / (area_a[:, None] + area_b[None] - inter)
+    target = torch.full((len(anchors),), CLASSES)
+    best, which = ious.max(1)
+    used = (best < 0.4) | (best >= 0.5)
+    target[best >= 0.5] = labels[which[best >= 0.5]]
+    for j, value in enumerate(ious.max(0).values):
+        same = ious[:, j] == value
+        target[same], used[same] = labels[j], True
+    return target, used
+
+
+def test_predictions_leave_background_out():
+    head = build_head().eval()
+    with torch.no_grad():
+        bias = head.retina_cls.bias.view(-1, CLASSES + 1)
+        bias[:] = torch.tensor([0.0, 2.0, 1.0, 3.0])
+        head.retina_cls.weight.zero_()
+        results = head.predict_by_feat(
+            *head(make_maps(1)), batch_img_metas=METAS
+        )
+    expected = torch.tensor([0.0, 2.0, 1.0, 3.0]).softmax(-1)
+    assert set(results[0].labels.tolist()) <= {0, 1, 2}
+    torch.testing.assert_close(
+        results[0].scores, expected[results[0].labels], rtol=1e-5, atol=1e-6
+    )
+    assert results[0].labels[0] == 1
+
+
+def test_gradients_reach_every_parameter():
+    head = build_head()
+    scores, deltas = head(make_maps(2))
+    truth = InstanceData(
+        bboxes=torch.tensor([[0.0, 0, 18, 22]]), labels=torch.tensor([2])
+    )
+    losses = head.loss_by_feat(scores, deltas, [truth, truth], METAS * 2)
+    sum(map(sum, losses.values())).backward()
+    assert all(p.grad.abs().sum() > 0 for p in head.parameters())
+
+
+def test_starts_far_below_the_stock_head():
+    maps = make_maps(1)
+    truth = [
+        InstanceData(
+            bboxes=torch.tensor([[0.0, 0, 18, 22]]), labels=torch.tensor([2])
+        )
+    ]
+    losses = []
+    for kind in ('SoftmaxRetinaHead', 'RetinaHead'):
+        head = build_head(type=kind, loss_cls=dict(type='CrossEntropyLoss'))
+        parts = head.loss_by_feat(*head(maps), truth, METAS)
+        losses.append(sum(parts['loss_cls']).item())
+    # 320 anchors: log(4) of each against a hundredth of it
+    assert losses[1] > 5 * losses[0]
+    assert math.isfinite(losses[0])
+
+
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(prior_prob=0.0), '0 < prior_prob < 1, got 0.0'),
+        (dict(prior_prob=1), '0 < prior_prob < 1, got 1'),
+        (dict(loss_cls=dict(type='FocalLoss')), 'needs a softmax loss'),
+        (
+            dict(loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True)),
+            'needs a softmax loss',
+        ),
+    ],
+)
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build_head(**kwargs)
