@@ -7,6 +7,7 @@ from mmengine.config import ConfigDict
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmba2m.utils.checkpoint_checks import check_checkpoint
+from mmba2m.utils.checkpoint_io import use_safe_loading
 from mmba2m.utils.cli import create_parser, load_config
 from mmba2m.utils.data_checks import check_data
 from mmba2m.utils.distributed import build_runner
@@ -112,6 +113,7 @@ def main():
     args = parse_args()
     cfg = merge_args(load_config(args), args)
     check_data(cfg, ('test_dataloader',))
+    use_safe_loading()
     runner = build_runner(cfg)
     check_checkpoint(runner.model, args.checkpoint, strict=True)
     metrics = runner.test()

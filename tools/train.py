@@ -1,12 +1,14 @@
 """Trains a detector or classifier, as its config says."""
 
-from mmengine.runner import find_latest_checkpoint
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmba2m.utils.checkpoint_checks import check_checkpoint
+from mmba2m.engine.hooks import TrainingChecksHook
+from mmba2m.utils.checkpoint_checks import check_checkpoint, check_pretrained
+from mmba2m.utils.checkpoint_io import use_safe_loading
 from mmba2m.utils.cli import create_parser, load_config
 from mmba2m.utils.data_checks import check_data
 from mmba2m.utils.distributed import build_runner
+from mmba2m.utils.resume import find_checkpoint
 
 
 def parse_args():
@@ -41,9 +43,14 @@ def merge_args(cfg, args):
                 'auto_scale_lr.base_batch_size'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
+    if args.resume not in (None, 'auto'):
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = args.resume
+    elif args.resume or (cfg.get('resume') and not cfg.get('load_from')):
+        checkpoint = find_checkpoint(cfg.work_dir)
+        # the first start of a run that is always started so
+        cfg.resume = checkpoint is not None
+        cfg.load_from = checkpoint or cfg.get('load_from')
     return cfg
 
 
@@ -52,15 +59,16 @@ def main():
     args = parse_args()
     cfg = merge_args(load_config(args), args)
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
+    use_safe_loading()
     runner = build_runner(cfg)
-    checkpoint = cfg.get('load_from')
-    if cfg.get('resume') and checkpoint is None:
-        checkpoint = find_latest_checkpoint(cfg.work_dir)
-    if checkpoint is not None:
+    if cfg.get('load_from'):
         # a new task may have new heads, a resumed one is the same network
         check_checkpoint(
-            runner.model, checkpoint, strict=cfg.get('resume', False)
+            runner.model, cfg.load_from, strict=cfg.get('resume', False)
         )
+    else:
+        check_pretrained(runner.model)
+    runner.register_hook(TrainingChecksHook())
     runner.train()
 
 

@@ -5,7 +5,11 @@ custom_imports = dict(imports=['mmba2m'], allow_failed_imports=False)
 # the statistics of all ranks for validation and checkpoint
 custom_hooks = [dict(type='SyncBuffersHook')]
 default_hooks = dict(
-    # two checkpoints at least: the one before survives a failed save
-    checkpoint=dict(max_keep_ckpts=2, save_best='auto'),
+    # two at least: where the newest cannot be read, the one before is
+    checkpoint=dict(
+        type='mmba2m.AtomicCheckpointHook',
+        max_keep_ckpts=2,
+        save_best='auto',
+    ),
     terminate_on_nan=dict(type='mmba2m.TerminateOnNaNHook'),
 )

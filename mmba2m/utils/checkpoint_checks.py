@@ -1,8 +1,11 @@
 """Refuses checkpoints that do not fit, which MMEngine loads with a warning."""
 
+import logging
+
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import CheckpointLoader
+from mmengine.model import BaseTTAModel, PretrainedInit, is_model_wrapper
+
+from .checkpoint_io import load_checkpoint
 
 
 def check_checkpoint(model, path, strict):
@@ -21,9 +24,7 @@ def check_checkpoint(model, path, strict):
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    loaded = checkpoint.get('state_dict', checkpoint)
-    loaded = {key.removeprefix('module.'): v for key, v in loaded.items()}
+    loaded = _load_weights(path)
     own = model.state_dict()
 
     differences = compare_states(own, loaded)
@@ -88,3 +89,71 @@ def describe_differences(differences):
         for what, keys in differences.items()
         if keys
     )
+
+
+def check_pretrained(model):
+    """Checks what every ``init_cfg=dict(type='Pretrained')`` will load.
+
+    MMEngine only warns where the names do not match, as where ``prefix`` is
+    missing, and trains from scratch.
+
+    Args:
+        model (nn.Module): The model, wrapped or not, with its weights not
+            initialized yet.
+
+    Raises:
+        ValueError: If less than half of a module's weights would be loaded,
+            BA²M's own aside. If some, it is a warning.
+        FileNotFoundError: If there is no such file.
+    """
+    for name, module in model.named_modules():
+        init_cfgs = getattr(module, 'init_cfg', None) or []
+        if isinstance(init_cfgs, dict):
+            init_cfgs = [init_cfgs]
+        for init_cfg in init_cfgs:
+            if init_cfg['type'] in ('Pretrained', PretrainedInit):
+                _check_pretrained(name or 'model', module, init_cfg)
+
+
+def _check_pretrained(name, module, init_cfg):
+    path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix') or ''
+    prefix = prefix and prefix.rstrip('.') + '.'
+    loaded = _load_weights(path)
+    own = {
+        key: value
+        for key, value in module.state_dict().items()
+        if 'ba2m' not in key and not key.endswith('num_batches_tracked')
+    }
+    differences = compare_states(
+        own,
+        {
+            key.removeprefix(prefix): value
+            for key, value in loaded.items()
+            if key.startswith(prefix)
+        },
+    )
+    differences['unexpected'] = []  # other parts of that network
+    lost = sum(map(len, differences.values()))
+    if not lost:
+        return
+    problem = (
+        f'{name}: init_cfg loads {len(own) - lost} of {len(own)} weights from '
+        f'{path} with prefix={prefix!r}: {describe_differences(differences)}'
+    )
+    if lost > len(own) / 2:
+        key = next(iter(own))
+        others = [
+            other.removesuffix(key)
+            for other in loaded
+            if other.endswith('.' + key) or other == key
+        ]
+        if others and others[0] != prefix:
+            problem += f". Did you mean prefix='{others[0]}'?"
+        raise ValueError(problem)
+    print_log(problem, 'current', logging.WARNING)
+
+
+def _load_weights(path):
+    checkpoint = load_checkpoint(path)
+    weights = checkpoint.get('state_dict', checkpoint)
+    return {key.removeprefix('module.'): v for key, v in weights.items()}

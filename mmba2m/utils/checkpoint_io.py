@@ -5,17 +5,27 @@ import os
 import pickle
 import re
 import shutil
+from collections import Counter
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
+from mmengine.dist import barrier
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleParamScheduler
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import (
+    get_deprecated_model_names,
+    get_external_models,
+    get_torchvision_models,
+)
 
 #: what a file is called while it is written
-PART_SUFFIX = '.saving'
+PART_SUFFIX = '.mmba2m-part'
 
 TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
@@ -24,8 +34,9 @@ TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 def atomic_write(path):
     """Opens a file that gets its name only when it is whole and on disk.
 
-    It is written beside its destination as ``path`` + ``.saving``, flushed,
-    and renamed. Whatever happens before, a file of that name stays as it was.
+    It is written beside its destination as ``path`` + ``.mmba2m-part``,
+    flushed, and renamed. Whatever happens before, a file that was there stays
+    as it was.
 
     Args:
         path (str | Path): The destination, in an existing folder.
@@ -94,7 +105,8 @@ def load_checkpoint(path, map_location='cpu'):
     keeps beside the weights (its log buffers, NumPy's arrays and numbers).
 
     Args:
-        path (str | Path): A local file.
+        path (str | Path): A file, or what MMEngine downloads: ``https://``,
+            ``torchvision://``, ``open-mmlab://``.
         map_location (Any): Where its tensors go, as in ``torch.load``.
             Defaults to 'cpu'.
 
@@ -108,14 +120,16 @@ def load_checkpoint(path, map_location='cpu'):
             ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` loads it all the same.
         ValueError: If it is damaged, or no checkpoint.
     """
+    if '://' in str(path):
+        path = _download(path)
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'checkpoint {path} not found')
+    with open(path, 'rb'):
+        pass  # may it be read at all?
     try:
         checkpoint = _load(path, map_location)
-    except OSError:
-        raise
-    except Exception as error:
+    except Exception as error:  # torch raises any, whatever is damaged
         refused = re.search(r'GLOBAL ([\w.]+)', str(error))
         if isinstance(error, pickle.UnpicklingError) and refused:
             raise pickle.UnpicklingError(
@@ -132,6 +146,60 @@ def load_checkpoint(path, map_location='cpu'):
             f'{path} is no checkpoint: it holds a {type(checkpoint).__name__}'
         )
     return checkpoint
+
+
+def use_safe_loading():
+    """Has MMEngine load every checkpoint of this process so.
+
+    It replaces MMEngine's loaders of local files and downloads, by MMEngine's
+    own ``CheckpointLoader.register_scheme``: for programs to call. Storage
+    that :func:`load_checkpoint` does not know (``s3://``) stays MMEngine's.
+    """
+    schemes = ['', *(f'{scheme}://' for scheme in DOWNLOADS)]
+    CheckpointLoader.register_scheme(schemes, load_from_mmba2m, force=True)
+
+
+def load_from_mmba2m(path, map_location=None):
+    """:func:`load_checkpoint`, as MMEngine calls and logs it."""
+    return load_checkpoint(path, map_location)
+
+
+def _download(path):
+    """Downloads to where torch and MMEngine keep it, once."""
+    scheme, name = path.split('://', 1)
+    if scheme not in DOWNLOADS:
+        raise ValueError(f'{path}: download it first, and name the file')
+    url = DOWNLOADS[scheme](name)
+    if url is None:
+        raise ValueError(f'{path}: {scheme}:// has no {name!r}')
+    if '://' not in url:  # of the user's own table of names
+        return url
+    folder = Path(torch.hub.get_dir(), 'checkpoints')
+    file = folder / os.path.basename(urlparse(url).path)
+    if not int(os.environ.get('LOCAL_RANK', 0)) and not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file))
+    barrier()
+    return file
+
+
+def _find_torchvision(name):
+    return get_torchvision_models().get(name)
+
+
+def _find_openmmlab(name):
+    name = get_deprecated_model_names().get(name, name)
+    return get_external_models().get(name)
+
+
+DOWNLOADS = {
+    'http': 'http://{}'.format,
+    'https': 'https://{}'.format,
+    'torchvision': _find_torchvision,
+    'modelzoo': _find_torchvision,
+    'open-mmlab': _find_openmmlab,
+    'openmmlab': _find_openmmlab,
+}
 
 
 def _load(path, map_location):
@@ -177,25 +245,34 @@ def _load(path, map_location):
 def _safe_globals():
     """The names in MMEngine's checkpoints, besides those of weights."""
     names = {
-        'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
-        'builtins.getattr': _statistics_method,
+        'builtins.getattr': _get_method,
         'builtins.slice': slice,
+        'collections.Counter': Counter,  # the milestones of a schedule
         'numpy.ndarray': np.ndarray,
         'numpy.dtype': np.dtype,
     }
+    for owner in METHODS:
+        names[f'{owner.__module__}.{owner.__name__}'] = owner
     # either stack's checkpoints: NumPy 2 has renamed its core
     array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     for core in ('numpy.core', 'numpy._core'):
         names[f'{core}.multiarray._reconstruct'] = array
         names[f'{core}.multiarray.scalar'] = scalar
-    for code in '?' + np.typecodes['AllInteger'] + np.typecodes['AllFloat']:
+    for code in np.typecodes['All'].replace('O', ''):
         kind = type(np.dtype(code))
         names[f'{kind.__module__}.{kind.__name__}'] = kind
     return names
 
 
-def _statistics_method(owner, name):
-    """Stands in for ``getattr``, by which log buffers name their methods."""
-    if owner is not HistoryBuffer or name.startswith('_'):
+#: whose methods are pickled by name: log buffers, a schedule
+METHODS = {
+    HistoryBuffer: ('min', 'max', 'current', 'mean'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
+
+
+def _get_method(owner, name):
+    """Stands in for ``getattr``, which may reach anything."""
+    if name not in METHODS.get(owner, ()):
         raise pickle.UnpicklingError('GLOBAL builtins.getattr')
     return getattr(owner, name)
