@@ -8,7 +8,6 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from mmba2m.engine.runner import Runner
@@ -61,10 +60,11 @@ class CPURunner(Runner):
     def setup_env(self, env_cfg):
         """Joins the process group before MMEngine asks for a GPU."""
         if not is_distributed():
-            timeout = env_cfg.get('dist_cfg', {}).get('timeout')
-            if timeout is not None:
-                timeout = timedelta(seconds=timeout)
-            torch.distributed.init_process_group('gloo', timeout=timeout)
+            kwargs = {}
+            seconds = env_cfg.get('dist_cfg', {}).get('timeout')
+            if seconds is not None:
+                kwargs['timeout'] = timedelta(seconds=seconds)
+            torch.distributed.init_process_group('gloo', **kwargs)
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg, model):
@@ -90,17 +90,19 @@ class CPURunner(Runner):
         return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=model))
 
     def _revert_sync_batchnorm(self, model):
-        wanted = self.cfg.get('sync_bn') is not None
-        kept = [
+        layers = dict(model.named_modules())
+        model = revert_sync_batchnorm(model)
+        which = [
             name
-            for name, module in model.named_modules()
-            if type(module).__name__ == 'SyncBatchNorm'
-            or (wanted and isinstance(module, _BatchNorm))
+            for name, layer in model.named_modules()
+            if layer is not layers[name]
         ]
-        if kept:
+        if self.cfg.get('sync_bn') is not None:
+            which.append(f'sync_bn={self.cfg.sync_bn!r} of the config')
+        if which:
             self.logger.warning(
-                f'SyncBN needs GPUs: on the CPU, its {len(kept)} layers (the '
-                f'first is {kept[0]}) are batch norms, each process with the '
-                'statistics of its own samples'
+                'SyncBN needs GPUs: on the CPU it is plain batch norm, each '
+                f'process with the statistics of its own samples '
+                f'({", ".join(which[:3])}{", …" if which[3:] else ""})'
             )
-        return revert_sync_batchnorm(model)
+        return model
