@@ -1,59 +1,12 @@
-import json
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
-from mmba2m.datasets import SHAPES_CLASSES, make_shapes
 from mmba2m.utils.data_checks import check_data
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LOADERS = ('train_dataloader', 'val_dataloader')
-
-
-@pytest.fixture
-def shapes(tmp_path):
-    make_shapes(tmp_path / 'shapes', num_train=6, num_val=3)
-    return tmp_path / 'shapes'
-
-
-@pytest.fixture
-def coco(shapes):
-    def dataset(split):
-        return dict(
-            type='CocoDataset',
-            data_root=str(shapes / 'coco'),
-            ann_file=f'annotations/instances_{split}2017.json',
-            data_prefix=dict(img=f'{split}2017/'),
-            metainfo=dict(classes=SHAPES_CLASSES),
-        )
-
-    ann_file = shapes / 'coco/annotations/instances_val2017.json'
-    return ConfigDict(
-        default_scope='mmdet',
-        train_dataloader=dict(
-            dataset=dict(type='RepeatDataset', dataset=dataset('train'))
-        ),
-        val_dataloader=dict(dataset=dataset('val')),
-        val_evaluator=dict(type='CocoMetric', ann_file=str(ann_file)),
-    )
-
-
-@pytest.fixture
-def voc(shapes):
-    dataset = dict(
-        type='XMLDataset',
-        data_root=str(shapes / 'VOCdevkit'),
-        ann_file='VOC2007/ImageSets/Main/trainval.txt',
-        data_prefix=dict(sub_data_root='VOC2007/'),
-        metainfo=dict(classes=SHAPES_CLASSES),
-    )
-    return ConfigDict(
-        default_scope='mmdet',
-        train_dataloader=dict(
-            dataset=dict(type='ConcatDataset', datasets=[dataset])
-        ),
-    )
 
 
 def coco_file(cfg):
@@ -104,15 +57,6 @@ def test_half_a_json_is_named(coco):
         ValueError, match=r'train_dataloader: .*train2017\.json.* cut off'
     ):
         check_data(coco, LOADERS)
-
-
-def test_json_with_byte_order_mark_passes(coco):
-    file = coco_file(coco)
-    with open(file, encoding='utf-8') as stream:
-        content = json.load(stream)
-    with open(file, 'w', encoding='utf-8-sig') as stream:
-        json.dump(content, stream)
-    check_data(coco, LOADERS)
 
 
 def test_misspelt_coco_class_is_named_with_the_right_one(coco):

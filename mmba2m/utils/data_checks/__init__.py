@@ -1,0 +1,10 @@
+"""Checks of the data sets of a config, before anything is built from it.
+
+What is wrong with data shows late and without a name in the hosts: a missing
+file after the model was built, half an annotation file without its path, a
+misspelt class as a silent shift of the labels.
+"""
+
+from .check_data import check_data
+
+__all__ = ['check_data']
