@@ -1,0 +1,74 @@
+"""Makes a checkpoint ready to be published: OUT-<hash>.pth.
+
+It keeps weights, config, classes and what else describes them, and drops what
+only a resumed training needs. The hash is the start of the file's SHA-256, as
+OpenMMLab and torch.hub name and check their files. After training with EMA,
+the weights are the averaged ones.
+"""
+
+import argparse
+import hashlib
+import pickle
+import sys
+
+from mmba2m.utils.checkpoint_io import load_checkpoint
+from mmba2m.utils.conversion import (
+    checkpoint_name,
+    get_weights,
+    to_bytes,
+    write_new_file,
+)
+
+KEYS = ('meta', 'state_dict')
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', metavar='IN.pth')
+    parser.add_argument('out', metavar='OUT.pth', type=checkpoint_name)
+    return parser.parse_args(argv)
+
+
+def publish(args):
+    checkpoint = load_checkpoint(args.checkpoint)
+    missing = [key for key in KEYS if key not in checkpoint]
+    if missing:
+        raise ValueError(
+            f'{args.checkpoint} is no checkpoint of a training: it has no '
+            f'{" and no ".join(missing)}'
+        )
+    try:
+        weights = get_weights(checkpoint)
+    except ValueError as error:
+        raise ValueError(f'{args.checkpoint}: {error}') from error
+    broken = [
+        key for key, value in weights.items() if not value.isfinite().all()
+    ]
+    if broken:
+        raise ValueError(
+            f'{args.checkpoint}: {len(broken)} weights are NaN or infinite: '
+            f'{", ".join(broken[:3])}' + (', …' if broken[3:] else '')
+        )
+    content = to_bytes(dict(meta=checkpoint['meta'], state_dict=weights))
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    out = args.out.with_name(f'{args.out.stem}-{digest}.pth')
+    write_new_file(content, out)
+    dropped = [key for key in checkpoint if key not in KEYS]
+    return [
+        f'dropped: {", ".join(dropped) or "nothing"}',
+        f'wrote {out} ({len(weights)} weights, {len(content) / 2**20:.1f} '
+        'MiB)',
+    ]
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    try:
+        report = publish(args)
+    except (ValueError, OSError, pickle.UnpicklingError) as error:
+        sys.exit(f'publish_model: {error}')
+    print('\n'.join(report))
+
+
+if __name__ == '__main__':
+    main()

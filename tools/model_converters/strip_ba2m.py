@@ -1,0 +1,69 @@
+"""Turns an annealed BA²M checkpoint into one for the host's stock config.
+
+OUT.pth gets the weights, and OUT.py the config to use them with, which needs
+no mmba2m. Both are new files.
+"""
+
+import argparse
+import pickle
+import sys
+
+from mmengine.config import Config
+
+import mmba2m  # noqa: F401  (registers what the config names)
+from mmba2m.utils.checkpoint_io import load_checkpoint
+from mmba2m.utils.conversion import (
+    check_new_file,
+    checkpoint_name,
+    read_embedded_config,
+    to_bytes,
+    write_new_file,
+)
+from mmba2m.utils.strip_ba2m import strip_checkpoint
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', metavar='IN.pth')
+    parser.add_argument('out', metavar='OUT.pth', type=checkpoint_name)
+    parser.add_argument(
+        '--config',
+        help='config of the checkpoint, by default the one kept in it',
+    )
+    parser.add_argument(
+        '--force',
+        action='store_true',
+        help='also where BA2M was not annealed: predictions change',
+    )
+    return parser.parse_args(argv)
+
+
+def strip(args):
+    config = args.out.with_suffix('.py')
+    for path in (args.out, config):
+        check_new_file(path)
+    checkpoint = load_checkpoint(args.checkpoint)
+    try:
+        if args.config is not None:
+            cfg = Config.fromfile(args.config)
+        else:
+            cfg = read_embedded_config(checkpoint)
+        stripped, cfg, report = strip_checkpoint(checkpoint, cfg, args.force)
+    except ValueError as error:
+        raise ValueError(f'{args.checkpoint}: {error}') from error
+    write_new_file(cfg.pretty_text.encode(), config)
+    write_new_file(to_bytes(stripped), args.out)
+    return [*report, f'wrote {args.out} and {config}']
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    try:
+        report = strip(args)
+    except (ValueError, OSError, pickle.UnpicklingError) as error:
+        sys.exit(f'strip_ba2m: {error}')
+    print('\n'.join(report))
+
+
+if __name__ == '__main__':
+    main()
