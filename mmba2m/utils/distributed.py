@@ -8,7 +8,6 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
-from torch.nn.parallel import DistributedDataParallel
 
 from mmba2m.engine.runner import Runner
 
@@ -79,15 +78,10 @@ class CPURunner(Runner):
                     'find_unused_parameters', False
                 ),
             )
-        wrapper = dict(
-            dict(type='MMDistributedDataParallel'), **model_wrapper_cfg
+        return MODEL_WRAPPERS.build(
+            dict(dict(type='MMDistributedDataParallel'), **model_wrapper_cfg),
+            default_args=dict(module=model),
         )
-        wrapper_type = wrapper['type']
-        if isinstance(wrapper_type, str):
-            wrapper_type = MODEL_WRAPPERS.get(wrapper_type)
-        if issubclass(wrapper_type, DistributedDataParallel):
-            wrapper['device_ids'] = None
-        return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=model))
 
     def _revert_sync_batchnorm(self, model):
         layers = dict(model.named_modules())
