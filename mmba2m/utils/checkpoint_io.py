@@ -132,8 +132,9 @@ def load_checkpoint(path, map_location='cpu'):
     except Exception as error:  # torch raises any, whatever is damaged
         refused = re.search(r'GLOBAL ([\w.]+)', str(error))
         if isinstance(error, pickle.UnpicklingError) and refused:
+            name = refused[1].removeprefix('builtins.')
             raise pickle.UnpicklingError(
-                f'{path} was not loaded: it holds {refused[1]}, and pickled '
+                f'{path} was not loaded: it holds {name}, and pickled '
                 'objects can run code. If you trust where it comes from, set '
                 f'the environment variable {TRUST}=1'
             ) from None
