@@ -2,12 +2,16 @@
 
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .ba2m_anneal_hook import BA2MAnnealHook
+from .random_state_hook import RandomStateHook
+from .resume_val_hook import ResumeValHook
 from .terminate_on_nan_hook import TerminateOnNaNHook
 from .training_checks_hook import TrainingChecksHook
 
 __all__ = [
     'AtomicCheckpointHook',
     'BA2MAnnealHook',
+    'RandomStateHook',
+    'ResumeValHook',
     'TerminateOnNaNHook',
     'TrainingChecksHook',
 ]
