@@ -108,19 +108,18 @@ def _check_boxes(boxes, images, categories, ann_file, training):
         if image is None:
             lost.append(f'annotation {box["id"]} (image {box["image_id"]})')
             continue
-        which = f'annotation {box["id"]} (image {image["file_name"]})'
         if box['category_id'] not in categories:
             raise ValueError(
-                f'{str(ann_file)!r}: {which} has the category id '
+                f'{str(ann_file)!r}: {_which(box, image)} has the category id '
                 f'{box["category_id"]!r}, which its categories do not list'
             )
         if not _is_box(box['bbox']):
             raise ValueError(
-                f'{str(ann_file)!r}: {which} has the bbox {box["bbox"]!r}, '
-                'which is not four finite numbers'
+                f'{str(ann_file)!r}: {_which(box, image)} has the bbox '
+                f'{box["bbox"]!r}, which is not four finite numbers'
             )
         if not _is_kept(box, image):
-            flat.append(which)
+            flat.append(_which(box, image))
     remarks = []
     if lost:
         remarks.append(
@@ -134,6 +133,10 @@ def _check_boxes(boxes, images, categories, ann_file, training):
             f'image, which are {fate}: {some(flat, len(boxes))}'
         )
     return remarks
+
+
+def _which(box, image):
+    return f'annotation {box["id"]} (image {image["file_name"]})'
 
 
 def _is_box(bbox):
