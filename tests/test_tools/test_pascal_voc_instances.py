@@ -171,6 +171,32 @@ def test_disagreements_are_named_and_ignored(main, devkit, capsys):
     assert annotations[3]['bbox'] == [40, 40, 10, 20]
 
 
+def test_images_of_2007_are_taken_once_and_none_of_its_test_set(
+    main, devkit, capsys
+):
+    # VOC 2012 lists what was 000007 (trainval) and 000068 (test) in 2007
+    for name in ('2007_000007', '2007_000068'):
+        write_image(
+            devkit / 'VOC2012',
+            name,
+            'trainval',
+            (32, 32),
+            [(DOG, (1, 1, 10, 10), False)],
+            [(1, DOG, 0, 0, 10, 10)],
+        )
+    main([str(devkit)])
+    files = [Path(i['file_name']).stem for i in read(devkit)['images']]
+    assert files == ['000007', '2012_000001']
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .startswith('left out: 2 images of VOC 2007')
+    )
+    main([str(devkit), '--years', '2012'])
+    content = read(devkit, 'instances_voc12_trainval')
+    assert len(content['images']) == 3
+
+
 def test_border_counts_when_box_and_mask_are_compared(main, tmp_path, capsys):
     # without its border, the mask has 36 of the 100 pixels of its box
     write_image(

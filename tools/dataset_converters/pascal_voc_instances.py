@@ -5,6 +5,9 @@ of a PNG in SegmentationObject is the i-th object of the image's XML file, 0 is
 background, and 255 the border around objects, which belongs to none. Where
 box and mask of an object disagree, it is reported and kept as a region to
 ignore (iscrowd), as are difficult objects.
+
+The lists of VOC 2012 hold the segmentation images of 2007 again, those of its
+test set among them, as 2007_…: beside VOC 2007 they are left out.
 """
 
 import argparse
@@ -59,7 +62,8 @@ def convert(devkit, years, split):
 
     Returns:
         tuple[dict, Counter, list[str]]: Annotations in COCO's format, counts
-        of objects by what became of them, and the disagreements.
+        of objects by what became of them and of images left out (``again``),
+        and the disagreements.
     """
     images, annotations, problems = [], [], []
     counts = Counter()
@@ -67,7 +71,12 @@ def convert(devkit, years, split):
     for year in years:
         root = devkit / f'VOC{year}'
         lines = (root / f'ImageSets/Segmentation/{split}.txt').read_text()
-        names += [(root, line.split()[0]) for line in lines.splitlines()]
+        found = [line.split()[0] for line in lines.splitlines()]
+        if '2007' in years:
+            again = [name for name in found if name.startswith('2007_')]
+            counts['again'] += len(again)
+            found = [name for name in found if name not in again]
+        names += [(root, name) for name in found]
     if not names:
         raise ValueError(f'{split}.txt of {", ".join(years)} lists no image')
     for image_id, (root, name) in enumerate(track_iter_progress(names), 1):
@@ -249,6 +258,11 @@ def main(args=None):
         f'ignored: {counts["difficult"]} difficult, {len(problems)} '
         'whose box and mask disagree'
     )
+    if counts['again']:
+        print(
+            f'left out: {counts["again"]} images of VOC 2007 that the lists '
+            'of 2012 hold again'
+        )
 
 
 if __name__ == '__main__':
