@@ -6,7 +6,7 @@ from datetime import timedelta
 import torch
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
 
 from mmba2m.engine.runner import Runner
@@ -68,8 +68,6 @@ class CPURunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg, model):
         """Wraps the model as the Runner does, less what needs a GPU."""
-        if is_model_wrapper(model):
-            return super().wrap_model(model_wrapper_cfg, model)
         model = self._revert_sync_batchnorm(model)
         if model_wrapper_cfg is None:
             model_wrapper_cfg = dict(
@@ -79,7 +77,7 @@ class CPURunner(Runner):
                 ),
             )
         return MODEL_WRAPPERS.build(
-            dict(dict(type='MMDistributedDataParallel'), **model_wrapper_cfg),
+            {'type': 'MMDistributedDataParallel', **model_wrapper_cfg},
             default_args=dict(module=model),
         )
 

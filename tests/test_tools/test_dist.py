@@ -1,0 +1,435 @@
+"""The launch scripts as a user calls them, with processes on the CPU."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmba2m.datasets import make_shapes
+
+ROOT = Path(__file__).parents[2]
+DETECTOR = ROOT / 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
+
+
+@pytest.fixture(scope='module')
+def env(tmp_path_factory):
+    shapes = tmp_path_factory.mktemp('data') / 'shapes'
+    make_shapes(shapes, num_train=8, num_val=5)
+    names = ('NNODES', 'NODE_RANK', 'MASTER_ADDR', 'PORT', 'CUDA_HOME')
+    env = {k: v for k, v in os.environ.items() if k not in names}
+    env.update(
+        SHAPES_ROOT=str(shapes),
+        PYTHON=sys.executable,
+        OMP_NUM_THREADS='1',
+        CUDA_VISIBLE_DEVICES='-1',
+    )
+    return env
+
+
+def start(script, *args, cwd=ROOT, **env):
+    return subprocess.Popen(
+        ['bash', ROOT / 'tools' / script, *map(str, args)],
+        cwd=cwd,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def run(script, *args, code=0, **kwargs):
+    process = start(script, *args, **kwargs)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == code, output[-3000:]
+    return output
+
+
+@pytest.fixture(scope='module')
+def detector(env, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('detector')
+    # from elsewhere than the root, with a relative config
+    run(
+        'dist_train.sh',
+        os.path.relpath(DETECTOR, work_dir),
+        2,
+        '--work-dir',
+        'run',
+        '--cfg-options',
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1',
+        'train_dataloader.batch_size=2',
+        'model.test_cfg.rcnn.score_thr=0.001',
+        cwd=work_dir,
+        **env,
+    )
+    return work_dir / 'run'
+
+
+def metrics_of(work_dir):
+    metrics = json.loads(next(work_dir.glob('*/*.json')).read_text())
+    return {k: v for k, v in metrics.items() if 'bbox' in k}
+
+
+def test_two_processes_evaluate_as_one(env, detector, tmp_path):
+    # 5 images: the last one goes to both processes, and counts once
+    found = []
+    for processes in (1, 2):
+        work_dir = tmp_path / str(processes)
+        run(
+            'dist_test.sh',
+            DETECTOR,
+            detector / 'epoch_1.pth',
+            processes,
+            '--work-dir',
+            work_dir,
+            '--out',
+            work_dir / 'out.pkl',
+            '--cfg-options',
+            'model.test_cfg.rcnn.score_thr=0.001',
+            **env,
+        )
+        with open(work_dir / 'out.pkl', 'rb') as stream:
+            found.append(pickle.load(stream))
+    one, two = found
+    assert [sample['img_id'] for sample in two] == [
+        sample['img_id'] for sample in one
+    ]
+    assert len(one) == 5
+    for a, b in zip(one, two, strict=True):
+        assert len(a['pred_instances']['scores'])
+        for key, value in a['pred_instances'].items():
+            torch.testing.assert_close(b['pred_instances'][key], value)
+    metrics = metrics_of(tmp_path / '1')
+    assert metrics['coco/bbox_mAP_50'] > 0
+    assert metrics_of(tmp_path / '2') == metrics
+    # and the validation at the end of the training was of this checkpoint
+    lines = next(detector.glob('*/vis_data/scalars.json')).read_text()
+    last = json.loads(lines.splitlines()[-1])
+    assert {key: last[key] for key in metrics} == metrics
+
+
+PROBE = """
+import torch
+from mmengine.dist import all_gather_object, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ProbeHook(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        boxes = [len(s.gt_instances) for s in data_batch['data_samples']]
+        states = all_gather_object(
+            dict(boxes=boxes, **runner.model.module.state_dict())
+        )
+        if is_main_process():
+            torch.save(states, f'{runner.work_dir}/{runner.iter}.pth')
+"""
+CONFIG = """
+_base_ = {base!r}
+custom_imports = dict(imports=['mmba2m', 'probe'])
+norm = dict(type='SyncBN')
+model = dict(
+    backbone=dict(norm_cfg=norm, ba2m_cfg=dict(norm_cfg=norm)),
+    neck=dict(norm_cfg=norm),
+)
+optim_wrapper = dict(clip_grad=dict(max_norm=0.5))
+custom_hooks = [
+    dict(type='EMAHook', momentum=0.2),
+    dict(type='SyncBuffersHook'),
+    dict(type='ProbeHook'),
+]
+train_cfg = dict(max_epochs=2, val_interval=9)
+train_dataloader = dict(
+    batch_size=2,
+    sampler=dict(shuffle=False),
+    batch_sampler=None,
+    dataset=dict(filter_cfg=dict(filter_empty_gt=False)),
+)
+default_hooks = dict(logger=dict(interval=1))
+"""
+
+
+def test_sync_bn_ema_clipping_and_a_rank_without_boxes(env, tmp_path):
+    # the second rank, which takes every other image, sees no box
+    shapes = Path(env['SHAPES_ROOT'])
+    ann_file = next(shapes.glob('coco/annotations/*train*.json'))
+    content = json.loads(ann_file.read_text())
+    empty = [image['id'] for image in content['images'][1::2]]
+    content['annotations'] = [
+        annotation
+        for annotation in content['annotations']
+        if annotation['image_id'] not in empty
+    ]
+    (tmp_path / 'half.json').write_text(json.dumps(content))
+    (tmp_path / 'probe.py').write_text(PROBE)
+    config = tmp_path / 'config.py'
+    config.write_text(CONFIG.format(base=str(DETECTOR)))
+    output = run(
+        'dist_train.sh',
+        config,
+        2,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        f'train_dataloader.dataset.ann_file={tmp_path / "half.json"}',
+        **dict(env, PYTHONPATH=str(tmp_path)),
+    )
+    assert 'SyncBN needs GPUs' in output
+    assert '(backbone.bn1, ' in output
+    for i in range(4):
+        first, second = torch.load(tmp_path / f'{i}.pth', weights_only=False)
+        assert min(first.pop('boxes')) > 0
+        assert second.pop('boxes') == [0, 0]
+        for name, value in first.items():
+            local = 'running_mean' in name or 'running_var' in name
+            # the statistics of different images, the same weights
+            assert torch.equal(value, second[name]) != local, name
+    normalizers = [name for name in first if 'running_normalizer' in name]
+    assert len(normalizers) == 4
+    assert all(first[name] > 0 for name in normalizers)
+    checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+    # MMEngine's names: the average is 'state_dict', the model itself this
+    model = checkpoint['ema_state_dict']
+    name = 'backbone.conv1.weight'
+    assert torch.equal(model[f'module.{name}'], first[name])
+    assert not torch.equal(checkpoint['state_dict'][name], first[name])
+    name = 'backbone.bn1.running_mean'
+    mean = (first[name] + second[name]) / 2
+    torch.testing.assert_close(model[f'module.{name}'], mean)
+
+
+def workers(launcher):
+    listing = subprocess.run(
+        ['ps', '-eo', 'pid=,ppid=,args='],
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()]
+    return [
+        int(pid)
+        for pid, parent, args in rows
+        if int(parent) == launcher.pid and 'train.py' in args
+    ]
+
+
+def test_death_of_a_rank_ends_the_run(env, tmp_path):
+    process = start(
+        'dist_train.sh',
+        DETECTOR,
+        2,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'train_cfg.max_epochs=1000',
+        'train_dataloader.batch_size=1',
+        'default_hooks.logger.interval=1',
+        **env,
+    )
+    for line in process.stdout:
+        if 'Epoch(train)' in line:
+            break
+    ranks = workers(process)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode != 0
+    assert 'tools/train.py FAILED' in output
+    assert f'Signal 9 (SIGKILL) received by PID {ranks[1]}' in output
+    time.sleep(1)
+    for rank in ranks:
+        with pytest.raises(ProcessLookupError):
+            os.kill(rank, 0)
+
+
+def test_error_of_the_first_rank_ends_the_others(env, tmp_path):
+    # only rank 0 looks at the data, rank 1 waits for it
+    output = run(
+        'dist_train.sh',
+        DETECTOR,
+        2,
+        '--work-dir',
+        tmp_path,
+        code=1,
+        **dict(env, SHAPES_ROOT='nowhere'),
+    )
+    summary = output[output.index('tools/train.py FAILED') :]
+    # the cause is in torchrun's last words
+    assert "data_root 'nowhere/coco' is no folder" in summary
+
+
+def executable(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def stubs(tmp_path):
+    """A Python that prints how it is called, and two machines of a Slurm."""
+    log = tmp_path / 'calls'
+    python = executable(
+        tmp_path / 'python',
+        '#!/usr/bin/env bash\n'
+        f'if [ "$1" != -c ]; then printf "%s\\n" "$*" >>{log}; fi\n',
+    )
+    executable(
+        tmp_path / 'srun',
+        '#!/usr/bin/env bash\n'
+        'echo "srun $*"\n'
+        'while [ "$1" != bash ]; do shift; done\n'
+        'export SLURM_JOB_ID=123456 SLURM_JOB_NODELIST="n[3-4]"\n'
+        'for ((i = 0; i < NNODES; i++)); do SLURM_NODEID=$i "$@"; done\n',
+    )
+    executable(
+        tmp_path / 'scontrol',
+        '#!/usr/bin/env bash\n[ "$*" = "show hostnames n[3-4]" ] && '
+        'printf "n3\\nn4\\n"\n',
+    )
+    path = f'{tmp_path}:{os.environ["PATH"]}'
+    return dict(PYTHON=str(python), PATH=path), log
+
+
+def test_torchrun_of_one_machine(stubs):
+    env, log = stubs
+    run('dist_train.sh', DETECTOR, 4, '--cfg-options', 'a="[1, 2]"', **env)
+    run('dist_test.sh', DETECTOR, 'c.pth', 3, **dict(env, PORT='29511'))
+    train, test = log.read_text().splitlines()
+    assert train == (
+        '-m torch.distributed.run --rdzv_backend=c10d --local_addr=127.0.0.1 '
+        '--rdzv_endpoint=127.0.0.1:0 --nnodes=1 --nproc_per_node=4 '
+        f'{ROOT}/tools/train.py {DETECTOR} --cfg-options a="[1, 2]" '
+        '--launcher pytorch'
+    )
+    assert '--rdzv_endpoint=127.0.0.1:29511 ' in test
+    assert test.endswith(
+        f'--nproc_per_node=3 {ROOT}/tools/test.py {DETECTOR} c.pth '
+        '--launcher pytorch'
+    )
+
+
+def test_torchrun_of_several_machines(stubs):
+    env, log = stubs
+    env = dict(env, NNODES='2', NODE_RANK='1', MASTER_ADDR='n1')
+    run('dist_train.sh', DETECTOR, 8, **env)
+    assert log.read_text() == (
+        '-m torch.distributed.run --node_rank=1 --master_addr=n1 '
+        '--master_port=29500 --nnodes=2 --nproc_per_node=8 '
+        f'{ROOT}/tools/train.py {DETECTOR} --launcher pytorch\n'
+    )
+
+
+def test_slurm_starts_torchrun_on_each_machine(stubs):
+    env, log = stubs
+    output = run(
+        'slurm_train.sh',
+        'gpus',
+        'my job',
+        DETECTOR,
+        'work',
+        '--amp',
+        **dict(env, GPUS='16', SRUN_ARGS='--time=1:00 --exclusive'),
+    )
+    assert output.startswith(
+        'srun --partition=gpus --job-name=my job --nodes=2 --ntasks=2 '
+        '--ntasks-per-node=1 --gres=gpu:8 --cpus-per-task=40 '
+        '--kill-on-bad-exit=1 --time=1:00 --exclusive bash '
+    )
+    for rank, call in enumerate(log.read_text().splitlines()):
+        assert call == (
+            f'-m torch.distributed.run --node_rank={rank} --master_addr=n3 '
+            '--master_port=23456 --nnodes=2 --nproc_per_node=8 '
+            f'{ROOT}/tools/train.py {DETECTOR} --work-dir work --amp '
+            '--launcher pytorch'
+        )
+    assert rank == 1
+
+
+def test_slurm_test_of_one_machine(stubs):
+    env, log = stubs
+    env = dict(env, GPUS='4', CPUS_PER_TASK='2')
+    output = run(
+        'slurm_test.sh', 'gpus', 'j', DETECTOR, 'c.pth', '--tta', **env
+    )
+    assert '--nodes=1 ' in output
+    assert '--gres=gpu:4 --cpus-per-task=8 ' in output
+    assert log.read_text().endswith(
+        f'--nnodes=1 --nproc_per_node=4 {ROOT}/tools/test.py {DETECTOR} c.pth '
+        '--tta --launcher pytorch\n'
+    )
+
+
+TRAIN = ('dist_train.sh', DETECTOR)
+SLURM = ('slurm_train.sh', 'p', 'j', DETECTOR)
+
+
+@pytest.mark.parametrize(
+    'args, env, message',
+    [
+        (('dist_train.sh',), {}, 'needs 2 arguments, got 0'),
+        (TRAIN, {}, 'needs 2 arguments, got 1'),
+        (('dist_test.sh', DETECTOR, 'c.pth'), {}, 'needs 3 arguments, got 2'),
+        (('slurm_train.sh', 'p', 'j'), {}, 'needs 3 arguments, got 2'),
+        (('slurm_test.sh', 'p', 'j', 'c'), {}, 'needs 4 arguments, got 3'),
+        ((*TRAIN, 'two'), {}, "GPUS must be a whole number from 1 on, got 't"),
+        ((*TRAIN, '0'), {}, "GPUS must be a whole number from 1 on, got '0'"),
+        ((*TRAIN, '--amp'), {}, "got '--amp'"),
+        (('dist_test.sh', DETECTOR, 8, 'c.pth'), {}, "got 'c.pth'"),
+        (('dist_train.sh', 'no.py', 2), {}, "there is no file 'no.py' in "),
+        ((*TRAIN, 2), dict(NNODES='x'), 'NNODES must be a whole number'),
+        ((*TRAIN, 2), dict(PORT='x'), 'PORT must be a whole number'),
+        ((*TRAIN, 2), dict(NNODES='2'), 'NODE_RANK must be a whole number'),
+        (
+            (*TRAIN, 2),
+            dict(NNODES='2', NODE_RANK='2'),
+            'NODE_RANK counts from 0 to 1 for NNODES=2, got 2',
+        ),
+        (
+            (*TRAIN, 2),
+            dict(NNODES='2', NODE_RANK='0'),
+            'NNODES=2 needs MASTER_ADDR',
+        ),
+        ((*TRAIN, 2), dict(PYTHON='nopython'), "there is no 'nopython'"),
+        ((*TRAIN, 2), dict(PYTHON='false'), 'lacks torch or mmba2m'),
+        (SLURM, dict(GPUS='8.5'), 'GPUS must be a whole number from 1 on'),
+        (
+            SLURM,
+            dict(GPUS='12', GPUS_PER_NODE='8'),
+            'GPUS=12 is no multiple of GPUS_PER_NODE=8',
+        ),
+        (SLURM, dict(CPUS_PER_TASK='many'), 'CPUS_PER_TASK must be a whole'),
+    ],
+)
+def test_wrong_use_is_named_after_the_usage(stubs, args, env, message):
+    base, log = stubs
+    output = run(*args, code=2, **dict(base, **env))
+    *_, last = output.splitlines()
+    assert last.startswith(f'{args[0]}: error: ')
+    assert message in last
+    assert output.startswith(f'usage: {args[0]} ')
+    assert not log.exists()
+
+
+@pytest.mark.skipif(bool(shutil.which('srun')), reason='has Slurm')
+def test_slurm_is_missing(stubs):
+    env, _ = stubs
+    output = run(*SLURM, code=2, **dict(env, PATH=os.environ['PATH']))
+    assert output.endswith('there is no srun on this machine\n')
+
+
+@pytest.mark.parametrize(
+    'script', sorted(path.name for path in ROOT.glob('tools/*.sh'))
+)
+def test_help(script):
+    assert os.access(ROOT / 'tools' / script, os.X_OK)
+    output = run(script, '--help', **os.environ)
+    assert output.startswith(f'usage: {script} ')
