@@ -1,9 +1,12 @@
+import copy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mmba2m.datasets import SHAPES_CLASSES
@@ -22,13 +25,63 @@ def build_model(cfg):
     return MODELS.build(cfg.model)
 
 
+def make_batch(cfg, model):
+    """Two unequal images of a data set's kind, as its loader gives them."""
+    size = (96, 128) if cfg.default_scope == 'mmdet' else (64, 64)
+    if cfg.default_scope == 'mmdet':
+        from mmdet.testing import demo_mm_inputs
+
+        head = model.roi_head if hasattr(model, 'roi_head') else model
+        return demo_mm_inputs(
+            image_shapes=(3, *size),
+            num_items=[3, 1],
+            num_classes=head.bbox_head.num_classes,
+            with_mask=getattr(head, 'with_mask', False),
+        )
+    from mmpretrain.structures import DataSample
+
+    return dict(
+        inputs=torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8),
+        data_samples=[DataSample().set_gt_label(label) for label in (0, 4)],
+    )
+
+
+@pytest.mark.filterwarnings('ignore:BA2M')
 @pytest.mark.parametrize('path', CONFIGS)
-def test_config_builds_a_network_with_ba2m_as_its_name_says(path):
+def test_config_trains_a_step_and_predicts(path):
     cfg = Config.fromfile(ROOT / path)
-    model = build_model(cfg)
-    modules = [m for m in model.backbone.modules() if isinstance(m, BA2M)]
-    assert len(modules) == (4 if 'ba2m' in Path(path).name else 0)
     assert cfg.custom_imports.imports == ['mmba2m']
+    # the start from ImageNet would be downloaded
+    cfg.merge_from_dict({'model.backbone.init_cfg': None})
+    model = build_model(cfg)
+    model.init_weights()
+    modules = [m for m in model.backbone.modules() if isinstance(m, BA2M)]
+    assert bool(modules) == ('ba2m' in Path(path).name)
+
+    data = make_batch(cfg, model)
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    before = copy.deepcopy(model.state_dict())
+    loss = model.train().train_step(data, optim_wrapper)['loss']
+    assert loss > 0 and loss.isfinite()
+    # by weight decay also where the gradient is 0, but not where there is none
+    for name, weight in model.named_parameters():
+        assert weight.isfinite().all(), name
+        if weight.requires_grad and weight.dim() > 1:
+            assert not torch.equal(weight, before[name]), name
+
+    model.eval()
+    with torch.no_grad():
+        first, second = model.test_step(data)
+    if cfg.default_scope == 'mmdet':
+        for result in (first, second):
+            assert result.pred_instances.bboxes.size(1) == 4
+            if 'mask-rcnn' in path:
+                shape = tuple(result.pred_instances.masks.shape[1:])
+                assert shape == result.ori_shape
+    else:
+        scores = torch.stack([first.pred_score, second.pred_score])
+        assert scores.shape == (2, model.head.num_classes)
+        torch.testing.assert_close(scores.sum(1), torch.ones(2))
 
 
 def test_config_builds_in_a_new_process_elsewhere(tmp_path):
