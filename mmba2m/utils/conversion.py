@@ -110,7 +110,7 @@ def read_embedded_config(checkpoint):
     """
     text = (checkpoint.get('meta') or {}).get('cfg')
     if not isinstance(text, str):
-        raise ValueError('no config in it')
+        raise ValueError('no config in it, name it with --config')
     values = {}
     # `Config.fromstring` would run whatever the text says
     tree = ast.parse(text)

@@ -111,7 +111,7 @@ class _Types:
 
     def _add(self, scope, name, cls):
         names = [f'{scope}.{name}']
-        if scope == self.scope:
+        if scope in (self.scope, 'mmengine'):  # the root of all
             names.insert(0, name)
         self.registered.setdefault(cls, names[0])
         module = getattr(cls, '__module__', None) or ''

@@ -122,6 +122,9 @@ def test_hooks_go_and_metrics_become_the_hosts():
             ],
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=10),
+                checkpoint=dict(
+                    type='mmba2m.AtomicCheckpointHook', by_epoch=True
+                ),
                 anneal=dict(type='mmba2m.BA2MAnnealHook'),
             ),
             val_evaluator=[
@@ -133,7 +136,8 @@ def test_hooks_go_and_metrics_become_the_hosts():
     stripped, _, left = strip_config(cfg)
     assert stripped.custom_hooks == [dict(type='NumClassCheckHook')]
     assert stripped.default_hooks == dict(
-        logger=dict(type='LoggerHook', interval=10)
+        logger=dict(type='LoggerHook', interval=10),
+        checkpoint=dict(type='CheckpointHook', by_epoch=True),
     )
     assert stripped.val_evaluator == [
         dict(type='VOCMetric', eval_mode='area'),

@@ -19,7 +19,7 @@ from mmba2m.utils.conversion import (
     to_bytes,
     write_new_file,
 )
-from mmba2m.utils.strip_ba2m import strip_checkpoint
+from mmba2m.utils.stripping import strip_checkpoint
 
 
 def parse_args(argv=None):

@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from mmba2m import HOSTS
 from mmba2m.models.layers import BA2M
-from mmba2m.utils.strip_ba2m import find_ba2m, strip_checkpoint
+from mmba2m.utils.stripping import find_ba2m, strip_checkpoint
 
 each_host = pytest.mark.parametrize('host', HOSTS)
 
