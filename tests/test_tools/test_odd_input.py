@@ -1,0 +1,351 @@
+"""Odd images, annotations and batches, as train.py meets them.
+
+Each trains a finite step, or ends with a message that names the file.
+"""
+
+import json
+import math
+import shutil
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from PIL import Image
+
+from mmba2m.datasets import make_shapes
+from mmba2m.utils.data_checks import check_data
+from mmba2m.utils.distributed import build_runner
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+SIDE = 64
+EXIF = Image.Exif()
+EXIF[0x0112] = 6  # to be turned by 90 degrees
+
+
+def grey_levels(*shape, dtype=np.uint8):
+    return (
+        (np.arange(math.prod(shape)) * 37 % 256).reshape(shape).astype(dtype)
+    )
+
+
+def save_16_bit(path, *shape):
+    levels = grey_levels(*shape, dtype=np.uint16) * 256 + 255
+    path.write_bytes(cv2.imencode('.png', levels)[1].tobytes())
+
+
+def save(path, pixels, **kwargs):
+    Image.fromarray(pixels).save(
+        path, format=kwargs.pop('format', 'PNG'), **kwargs
+    )
+
+
+# each writes an image and is named by what it is
+FINE = {
+    '1x1': lambda path: save(path, grey_levels(1, 1, 3)),
+    '16_bit': lambda path: save_16_bit(path, SIDE, SIDE, 3),
+    '16_bit_grey': lambda path: save_16_bit(path, SIDE, SIDE),
+    'grey': lambda path: save(path, grey_levels(SIDE, SIDE)),
+    'rgba': lambda path: save(path, grey_levels(SIDE, SIDE, 4)),
+    'cmyk': lambda path: Image.new('CMYK', (SIDE, SIDE), (0, 250, 0, 9)).save(
+        path, format='JPEG'
+    ),
+    'exif': lambda path: save(
+        path, grey_levels(SIDE // 2, SIDE, 3), format='JPEG', exif=EXIF
+    ),
+}
+THIN = {
+    '1x4000': lambda path: save(path, grey_levels(4000, 1, 3)),
+    '4000x1': lambda path: save(path, grey_levels(1, 4000, 3)),
+}
+BROKEN = {
+    'truncated': lambda path: path.write_bytes(path.read_bytes()[:-50]),
+    'half': lambda path: path.write_bytes(
+        path.read_bytes()[: path.stat().st_size // 2]
+    ),
+    'empty': lambda path: path.write_bytes(b''),
+    'page': lambda path: path.write_text('<html>not found</html>'),
+}
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    return make_shapes(root, num_train=9, num_val=1, size=SIDE)
+
+
+@pytest.fixture
+def data(shapes, tmp_path):
+    return Path(shutil.copytree(shapes, tmp_path / 'shapes'))
+
+
+class Losses(Hook):
+    """Keeps the loss, the number and the paths of each batch."""
+
+    def __init__(self):
+        self.batches = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        assert math.isfinite(outputs['loss'].item())
+        samples = data_batch['data_samples']
+        self.batches.append([Path(sample.img_path).name for sample in samples])
+
+
+def load(config, data, monkeypatch):
+    monkeypatch.setenv('SHAPES_ROOT', str(data))
+    cfg = Config.fromfile(CONFIGS / config)
+    cfg.train_dataloader.update(
+        batch_size=9, num_workers=0, persistent_workers=False
+    )
+    for loop in ('val', 'test'):
+        for part in ('dataloader', 'evaluator', 'cfg'):
+            cfg[f'{loop}_{part}'] = None
+    cfg.train_cfg = dict(by_epoch=True, max_epochs=1)
+    cfg.default_hooks.checkpoint = None
+    cfg.update(
+        work_dir=str(data.parent),
+        experiment_name=data.parent.name,
+        log_level='ERROR',
+        launcher='none',
+        randomness=dict(seed=0),
+    )
+    return cfg
+
+
+@pytest.fixture
+def detector(data, monkeypatch):
+    cfg = load('demo/faster-rcnn_ba2m-r18_fpn_shapes.py', data, monkeypatch)
+    cfg.model.backbone.base_channels = 8
+    cfg.model.neck.in_channels = [8, 16, 32, 64]
+    cfg.train_dataloader.dataset.filter_cfg = dict(min_size=0)
+    return cfg
+
+
+@pytest.fixture
+def classifier(data, monkeypatch):
+    return load('demo/ba2m-resnet18_shapes.py', data, monkeypatch)
+
+
+def train(cfg, check=True):
+    """Does what train.py does, and returns the images of each batch."""
+    if check:
+        check_data(cfg, ('train_dataloader',))
+    runner = build_runner(cfg)
+    losses = Losses()
+    runner.register_hook(losses)
+    runner.train()
+    return losses.batches
+
+
+def images(data):
+    return sorted((data / 'coco/train2017').iterdir())
+
+
+def annotate(data, change):
+    """Changes COCO's annotations: images by file name, and all boxes."""
+    file = data / 'coco/annotations/instances_train2017.json'
+    content = json.loads(file.read_text())
+    change({i['file_name']: i for i in content['images']}, content)
+    file.write_text(json.dumps(content))
+
+
+def fit_sizes(data):
+    """Sets the sizes that images have when loaded, and a box over each."""
+
+    def change(listed, content):
+        for path in images(data):
+            height, width = cv2.imread(str(path)).shape[:2]
+            image = listed[path.name]
+            image.update(width=width, height=height)
+            for box in content['annotations']:
+                if box['image_id'] == image['id']:
+                    box.update(bbox=[0, 0, width, height], area=width * height)
+
+    annotate(data, change)
+
+
+# Images
+
+
+def test_detector_trains_on_odd_images(detector, data):
+    for write, path in zip(FINE.values(), images(data), strict=False):
+        write(path)
+    fit_sizes(data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='.*annotation')
+        (batch,) = train(detector)
+    assert sorted(batch) == [path.name for path in images(data)]
+
+
+def test_classifier_trains_on_odd_images(classifier, data):
+    paths = sorted((data / 'imagefolder/train').rglob('*.jpg'))
+    odd = {**FINE, **THIN}
+    for write, path in zip(odd.values(), paths, strict=False):
+        write(path)
+    batches = train(classifier)
+    names = [name for batch in batches for name in batch]
+    assert sorted(names) == sorted(path.name for path in paths)
+
+
+@pytest.mark.parametrize(
+    'task, kind',
+    [('detector', 'half'), *(('classifier', kind) for kind in BROKEN)],
+)
+def test_broken_image_is_named(request, data, task, kind):
+    cfg = request.getfixturevalue(task)
+    path = images(data)[1]
+    if task == 'classifier':
+        path = sorted((data / 'imagefolder/train').rglob('*.jpg'))[1]
+    BROKEN[kind](path)
+    with pytest.raises((AssertionError, RuntimeError), match=str(path)):
+        train(cfg)
+
+
+def test_image_too_thin_to_be_resized_is_named(detector, data):
+    THIN['1x4000'](images(data)[1])
+    fit_sizes(data)
+    with pytest.raises(RuntimeError, match=rf'{images(data)[1]}.*resize'):
+        train(detector)
+
+
+def test_small_images_are_left_out_by_the_filter(detector, data):
+    FINE['1x1'](images(data)[0])
+    THIN['1x4000'](images(data)[1])
+    fit_sizes(data)
+    detector.train_dataloader.dataset.filter_cfg = dict(min_size=16)
+    (batch,) = train(detector)
+    assert sorted(batch) == [path.name for path in images(data)[2:]]
+
+
+def test_image_turned_after_its_boxes_were_drawn_is_named(detector, data):
+    path = images(data)[0]
+    save(path, grey_levels(SIDE // 2, SIDE, 3), format='JPEG', exif=EXIF)
+
+    def change(listed, content):
+        listed[path.name]['height'] = SIDE // 2
+        for box in content['annotations']:
+            box['bbox'] = [0, 0, 20, 20]  # inside either way
+
+    annotate(data, change)
+    with pytest.warns(UserWarning, match=f'{path} is 32×64, but 64×32 in its'):
+        train(detector)
+
+
+def test_how_odd_images_are_read(tmp_path):
+    def read(write):
+        write(tmp_path / 'image')
+        return LoadImageFromFile()(dict(img_path=str(tmp_path / 'image')))[
+            'img'
+        ]
+
+    levels = grey_levels(SIDE, SIDE)
+    three = np.repeat(levels[..., None], 3, axis=2)
+    # grey becomes three channels, 16 bits their upper 8
+    np.testing.assert_array_equal(read(FINE['grey']), three)
+    np.testing.assert_array_equal(read(FINE['16_bit_grey']), three)
+    # alpha is dropped, not blended
+    rgba = grey_levels(SIDE, SIDE, 4)
+    np.testing.assert_array_equal(read(FINE['rgba']), rgba[..., 2::-1])
+    assert read(FINE['exif']).shape == (SIDE, SIDE // 2, 3)
+    # cyan 0, magenta 250, yellow 0, black 9 of 255: a pure green is gone
+    blue, green, red = read(FINE['cmyk']).reshape(-1, 3).mean(0)
+    assert green < 20 and min(blue, red) > 200
+
+
+# Annotations
+
+
+def test_images_without_boxes(detector, data):
+    def change(listed, content):
+        content['annotations'] = [
+            box for box in content['annotations'] if box['image_id'] == 1
+        ]
+
+    annotate(data, change)
+    detector.train_dataloader.update(
+        batch_size=3, sampler=dict(type='DefaultSampler', shuffle=False)
+    )
+    assert [len(batch) for batch in train(detector)] == [3, 3, 3]
+
+
+def test_odd_boxes(detector, data):
+    def change(listed, content):
+        boxes = content['annotations']
+        boxes[0]['bbox'] = [5, 5, 0, 9]
+        boxes[1]['bbox'] = [500, 5, 9, 9]
+        boxes[2]['bbox'] = [-50, -50, 500, 500]
+        for box in boxes[3:9]:
+            box['iscrowd'] = 1
+
+    annotate(data, change)
+    with pytest.warns(UserWarning, match='are left out: 2 of'):
+        assert len(train(detector)) == 1
+
+
+def test_only_crowds(detector, data):
+    def change(listed, content):
+        for box in content['annotations']:
+            box['iscrowd'] = 1
+
+    annotate(data, change)
+    assert len(train(detector)) == 1
+
+
+# Batches
+
+
+@pytest.mark.parametrize('task', ['detector', 'classifier'])
+def test_last_batch_is_one_image(request, task):
+    cfg = request.getfixturevalue(task)
+    cfg.train_dataloader.batch_size = 4
+    cfg.train_dataloader.dataset.indices = 5
+    assert [len(batch) for batch in train(cfg)] == [4, 1]
+
+
+@pytest.mark.parametrize('task', ['detector', 'classifier'])
+def test_identical_images(request, data, task):
+    cfg = request.getfixturevalue(task)
+    paths = images(data)
+    if task == 'classifier':
+        paths = sorted((data / 'imagefolder/train').rglob('*.jpg'))
+    for path in paths[1:]:
+        shutil.copyfile(paths[0], path)
+    names = [name for batch in train(cfg) for name in batch]
+    assert len(names) == len(paths)
+
+
+def test_sides_that_the_strides_do_not_divide(detector, data):
+    for side, path in enumerate(images(data), start=30):
+        save(path, grey_levels(side, side + 7, 3))
+    fit_sizes(data)
+    assert len(train(detector)) == 1
+
+
+# Numbers
+
+
+def test_nan_loss_ends_the_run_with_its_images(detector, data):
+    xml = data / 'VOCdevkit/VOC2007/Annotations/000001.xml'
+    for side, value in dict(xmin=500, xmax=510).items():
+        start, _, rest = xml.read_text().partition(f'<{side}>')
+        rest = rest[rest.index('<') :]
+        xml.write_text(f'{start}<{side}>{value}{rest}')
+    dataset = detector.train_dataloader.dataset
+    detector.train_dataloader.dataset = dict(
+        type='VOCDataset',
+        data_root=str(data / 'VOCdevkit'),
+        ann_file='VOC2007/ImageSets/Main/trainval.txt',
+        data_prefix=dict(sub_data_root='VOC2007/'),
+        metainfo=dataset.metainfo,
+        pipeline=dataset.pipeline,
+    )
+    with pytest.raises(ValueError, match=r'outside .* in 000001\.xml'):
+        train(detector)
+    with pytest.raises(
+        FloatingPointError, match=r'iteration 1: loss is .*000001\.jpg'
+    ):
+        train(detector, check=False)
