@@ -219,6 +219,14 @@ def test_leftovers_of_a_killed_run_go_and_nothing_else(tmp_path):
     assert (work_dir / 'epoch_4.pth').is_file()
 
 
+def test_a_better_validation_of_the_same_epoch_replaces_its_own(tmp_path):
+    runner = train(tmp_path, SCORES[:2])
+    (hook,) = (h for h in runner.hooks if isinstance(h, AtomicCheckpointHook))
+    hook.after_val_epoch(runner, dict(a_acc=0.9, b_acc=0))
+    best = load_checkpoint(tmp_path / 'best_a_acc_epoch_2.pth')
+    assert best['message_hub']['runtime_info']['best_score'] == 0.9
+
+
 def test_a_copied_work_dir_leaves_the_first_alone(tmp_path):
     first, copy = tmp_path / 'first', tmp_path / 'copy'
     train(first, SCORES[:2])
