@@ -113,7 +113,10 @@ def read_embedded_config(checkpoint):
         raise ValueError('no config in it, name it with --config')
     values = {}
     # `Config.fromstring` would run whatever the text says
-    tree = ast.parse(text)
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise ValueError(f'the config in it is damaged: {error}') from error
     for node in ast.walk(tree):
         known = isinstance(node, _LITERALS)
         if isinstance(node, ast.Call):

@@ -48,6 +48,11 @@ def test_embedded_config_never_runs(text, named):
     assert named in str(error.value)
 
 
+def test_half_an_embedded_config_is_named():
+    with pytest.raises(ValueError, match=r'damaged: .*line 2'):
+        read_embedded_config(embed('a = 1\nmodel = dict(b=2'))
+
+
 def test_a_checkpoint_without_config_is_named():
     for checkpoint in ({}, dict(meta=None), dict(meta={})):
         with pytest.raises(ValueError, match='no config'):
