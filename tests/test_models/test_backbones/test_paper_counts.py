@@ -5,17 +5,32 @@ Its columns with BA²M count parameters in units of 2²⁰, those without in
 per value of a batch norm, in 10⁹.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmba2m.models.layers import BA2M
+from mmba2m.utils import complexity
+from mmba2m.utils.complexity import count_parameters as count
 
 pytest.importorskip('mmpretrain')
+
+from mmpretrain.registry import MODELS
 
 from mmba2m.models.backbones import mmpretrain_resnet
 
 CIFAR, IMAGENET = (32, 100), (224, 1000)  # image size, classes
+
+
+@pytest.fixture(autouse=True)
+def _leave_weights_uninitialised(monkeypatch):
+    """Counting needs no values, and drawing them takes most of the time."""
+    for layer in (nn.modules.conv._ConvNd, nn.Linear):
+        monkeypatch.setattr(layer, 'reset_parameters', lambda self: None)
 
 
 def build(name, depth, reduction, classes, ba2m=True):
@@ -29,31 +44,15 @@ def build(name, depth, reduction, classes, ba2m=True):
     return nn.ModuleList([backbone, head]).to('meta')
 
 
-def count(network):
-    return sum(p.numel() for p in network.parameters())
-
-
 def count_flops(network, size):
-    """Adds up the layers by the shapes that they give."""
-    total = 0
-
-    def add(module, args, out):
-        nonlocal total
-        if isinstance(module, nn.Conv2d):
-            kernel = module.weight[0].numel()  # C_in / groups · k²
-            total += out.numel() * kernel
-        elif isinstance(module, nn.Linear):
-            total += module.weight.numel()
-        elif isinstance(module, nn.BatchNorm2d):
-            total += 2 * out.numel()
-
-    for module in network.modules():
-        module.register_forward_hook(add)
     network.eval()
     backbone, head = network
-    (features,) = backbone(torch.empty(1, 3, size, size, device='meta'))
-    head(features.mean((2, 3)))
-    return total
+
+    def run():
+        (maps,) = backbone(torch.empty(1, 3, size, size, device='meta'))
+        head(maps.mean((2, 3)))
+
+    return complexity.count_flops(network, run)
 
 
 NETWORKS = [
@@ -90,21 +89,70 @@ def test_network_without_the_module():
     assert count_flops(network, 32) / 1e9 == pytest.approx(1.305, abs=0.005)
 
 
-# Networks that MMPretrain does not have
+# The configs of CIFAR-100 (Tables I and X)
+
+
+def build_config(name):
+    configs = Path(__file__).parents[3] / 'configs'
+    cfg = Config.fromfile(configs / f'{name}_1xb256-300e_cifar100.py')
+    init_default_scope(cfg.default_scope)
+    return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize(
+    ('name', 'printed', 'unit'),
+    [
+        ('resnet/resnet50', 23.71, 10**6),
+        ('resnet/resnet101', 42.70, 10**6),
+        ('preresnet/preresnet110', 1.73, 10**6),
+        ('wrn/wide-resnet28-8', 23.40, 10**6),
+        ('wrn/wide-resnet28-10', 36.54, 10**6),
+        ('resnext/resnext29-8x64d', 34.52, 10**6),
+        # Table X has one unit for all of its rows
+        ('densenet/densenet100', 0.76, 2**20),
+        ('mobilenet_v2/mobilenet-v2', 2.26, 2**20),
+        ('resnet/ba2m-resnet50', 24.21, 2**20),
+        ('resnet/ba2m-resnet101', 42.32, 2**20),
+        ('preresnet/ba2m-preresnet110', 1.86, 2**20),
+        ('wrn/ba2m-wide-resnet28-8', 23.44, 2**20),
+        ('wrn/ba2m-wide-resnet28-10', 36.59, 2**20),
+        ('resnext/ba2m-resnext29-8x64d', 34.78, 2**20),
+        ('densenet/ba2m-densenet100', 0.78, 2**20),
+        ('mobilenet_v2/ba2m-mobilenet-v2', 2.31, 2**20),
+    ],
+)
+def test_configs_have_the_printed_counts(name, printed, unit):
+    assert count(build_config(name)) / unit == pytest.approx(
+        printed, abs=0.005
+    )
+
+
+def test_shufflenet_has_the_printed_count():
+    network = build_config('shufflenet_v2/shufflenet-v2-1x')
+    assert count(network) / 2**20 == pytest.approx(1.3, abs=0.05)
+
+
+# The networks that MMPretrain does not have, by hand
 
 
 def conv_bn(c_in, c_out, kernel, groups=1):
     return c_in * c_out * kernel**2 // groups + 2 * c_out
 
 
-def count_wide_resnet_28(width, classes=100):
+def count_preresnet(depth, width, expansion=1, classes=100):
     """Pre-activation: the norm of a convolution is on its input."""
     total, c = 3 * 16 * 9, 16
-    for stage in (16 * width, 32 * width, 64 * width):
-        for block in range(4):
-            total += c * stage * 9 + 2 * c + stage * stage * 9 + 2 * stage
-            total += 0 if block else c * stage  # shortcut
-            c = stage
+    for inner in (16 * width, 32 * width, 64 * width):
+        out = inner * expansion
+        for block in range(depth):
+            total += 2 * c
+            if expansion == 1:
+                total += c * out * 9 + 2 * out + out * out * 9
+            else:
+                total += c * inner + 2 * inner + inner * inner * 9
+                total += 2 * inner + inner * out
+            total += 0 if block else c * out  # shortcut
+            c = out
     return total + 2 * c + (c + 1) * classes
 
 
@@ -121,19 +169,18 @@ def count_resnext_29(groups=8, base=64, classes=100):
 
 
 @pytest.mark.parametrize(
-    ('plain', 'baseline', 'channels', 'reduction', 'printed'),
+    ('name', 'plain', 'channels', 'reduction'),
     [
-        (count_wide_resnet_28(8), 23.40, (128, 256, 512), 4, 23.44),
-        (count_wide_resnet_28(10), 36.54, (160, 320, 640), 4, 36.59),
-        (count_resnext_29(), 34.52, (256, 512, 1024), 8, 34.78),
+        ('preresnet/{}preresnet110', (18, 1, 4), (256,), 4),
+        ('wrn/{}wide-resnet28-8', (4, 8), (128, 256, 512), 4),
+        ('wrn/{}wide-resnet28-10', (4, 10), (160, 320, 640), 4),
+        ('resnext/{}resnext29-8x64d', None, (256, 512, 1024), 8),
     ],
-    ids=['WRN-28 w=8', 'WRN-28 w=10', 'ResNeXt-29 8x64d'],
 )
-def test_counts_of_other_networks(
-    plain, baseline, channels, reduction, printed
-):
-    assert plain / 1e6 == pytest.approx(baseline, abs=0.005)
+def test_counts_by_hand(name, plain, channels, reduction):
+    plain = count_preresnet(*plain) if plain else count_resnext_29()
+    assert count(build_config(name.format(''))) == plain
     with torch.device('meta'):
         modules = [BA2M(c, reduction) for c in channels]
     total = plain + sum(count(module) for module in modules)
-    assert total / 2**20 == pytest.approx(printed, abs=0.005)
+    assert count(build_config(name.format('ba2m-'))) == total
