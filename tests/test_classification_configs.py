@@ -1,6 +1,5 @@
 """The configs for MMPretrain: schedules, ablations, the way to a detector."""
 
-import functools
 import re
 import runpy
 import shlex
@@ -10,7 +9,6 @@ from itertools import product
 from pathlib import Path
 
 import mmcv
-import mmengine
 import numpy as np
 import pytest
 import torch
@@ -31,15 +29,6 @@ CONFIGS = sorted(
     for path in (ROOT / 'configs').glob('*/*_*b*-*e_*.py')
 )
 ABLATION = 'configs/resnet/ba2m-resnet50_1xb256-300e_cifar100.py'
-
-
-@pytest.fixture(autouse=True, scope='module')
-def _read_metafiles_once():
-    """MMEngine reads all metafiles of a host for each base of a config."""
-    with pytest.MonkeyPatch.context() as patch:
-        name = 'mmengine.config.utils.load'
-        patch.setattr(name, functools.cache(mmengine.load))
-        yield
 
 
 @pytest.fixture
