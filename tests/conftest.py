@@ -1,6 +1,22 @@
+import functools
+
+import mmengine
+import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
+
+from mmba2m.utils.checkpoint_io import load_checkpoint
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _read_metafiles_once():
+    """MMEngine reads all metafiles of a host for each base of a config."""
+    with pytest.MonkeyPatch.context() as patch:
+        load = functools.cache(mmengine.load)
+        patch.setattr('mmengine.config.utils.load', load)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -11,3 +27,44 @@ def _isolate():
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(scopes)
+
+
+@pytest.fixture
+def assert_same_checkpoints():
+    """Compares two checkpoints bit for bit, but for times and their names."""
+
+    def flatten(value, name=''):
+        if isinstance(value, HistoryBuffer):
+            value = dict(enumerate(value.data))
+        elif isinstance(value, (list, tuple)):
+            value = dict(enumerate(value))
+        if not isinstance(value, dict):
+            return {name: value}
+        return {
+            key: leaf
+            for child in value
+            for key, leaf in flatten(value[child], f'{name}/{child}').items()
+        }
+
+    def load(path):
+        checkpoint = load_checkpoint(path)
+        scalars = checkpoint.pop('message_hub')['log_scalars']
+        meta = checkpoint.pop('meta')
+        scalars = {
+            key: buffer.data
+            for key, buffer in scalars.items()
+            if not key.endswith(('/time', '/data_time', '/memory'))
+        }
+        meta = {key: meta[key] for key in ('epoch', 'iter', 'seed')}
+        assert {'state_dict', 'optimizer', 'param_schedulers'} <= {*checkpoint}
+        assert {'train/lr', 'train/loss'} <= {*scalars}
+        return flatten(dict(checkpoint, meta=meta, scalars=scalars))
+
+    def assert_same(path, other):
+        one, two = load(path), load(other)
+        assert one.keys() == two.keys()
+        for key in one:
+            same = np.array_equal(one[key], two[key])
+            assert same, f'{key}: {one[key]}\n{two[key]}'
+
+    return assert_same

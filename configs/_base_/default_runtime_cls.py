@@ -12,4 +12,7 @@ default_hooks = dict(
         save_best='auto',
     ),
     terminate_on_nan=dict(type='mmba2m.TerminateOnNaNHook'),
+    # a run that is killed and resumed ends as an uninterrupted one
+    random_state=dict(type='mmba2m.RandomStateHook'),
+    resume_val=dict(type='mmba2m.ResumeValHook'),
 )

@@ -65,9 +65,9 @@ class RandomStateHook(Hook):
             epoch_length=len(batch_sampler),
         )
         runner.message_hub.update_info(INFO, self.info)
-        if saved and self._is_same(runner, saved) and not endless:
-            if saved.get('epoch') == runner.epoch:
-                self.done = runner.iter - saved['epoch_begin']
+        same = saved and self._is_same(runner, saved)
+        if same and saved.get('epoch') == runner.epoch:
+            self.done = runner.iter - saved['epoch_begin']
 
         self.batches = SeededBatchSampler(
             batch_sampler, runner.seed, runner.rank, endless

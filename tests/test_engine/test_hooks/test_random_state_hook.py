@@ -1,0 +1,132 @@
+"""Interrupted and resumed training against uninterrupted, bit for bit."""
+
+import inspect
+import shutil
+from itertools import cycle
+
+import pytest
+from mmengine.runner import IterBasedTrainLoop
+from toy_training import BY_ITER, EPOCH, ITER_BASED, train
+
+WORKERS = dict(num_workers=2, persistent_workers=False)
+PERSISTENT = dict(num_workers=2, persistent_workers=True)
+INFINITE = dict(sampler=dict(type='InfiniteSampler', shuffle=True))
+ASPECT_RATIO = dict(batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'))
+
+
+def last_checkpoint(work_dir):
+    names = [f'iter_{3 * EPOCH}.pth', 'epoch_3.pth']
+    (path,) = [work_dir / name for name in names if (work_dir / name).exists()]
+    return path
+
+
+@pytest.mark.parametrize(
+    ('loop', 'loader', 'stops'),
+    [
+        # before the first checkpoint, before the second, within the last
+        ({}, {}, [4, 8, 15]),
+        # after the first, in and at the end of the second epoch
+        (dict(default_hooks=BY_ITER), {}, [1, 9, 12]),
+        (ITER_BASED, {}, [1, 8, 13]),
+        (ITER_BASED, INFINITE, [1, 8, 13]),
+        (ITER_BASED, ASPECT_RATIO, [1, 8, 13]),
+    ],
+    ids=['epoch', 'within-epoch', 'iter', 'infinite', 'aspect-ratio'],
+)
+def test_interruptions_leave_no_trace(
+    tmp_path, assert_same_checkpoints, loop, loader, stops
+):
+    train(tmp_path / 'whole', loader=dict(loader, **PERSISTENT), **loop)
+    # any number of workers draws the same
+    settings = cycle([PERSISTENT, {}, WORKERS, PERSISTENT])
+    for stop, workers in zip([*stops, None], settings, strict=False):
+        train(tmp_path / 'parts', stop, loader=loader | workers, **loop)
+    assert_same_checkpoints(
+        last_checkpoint(tmp_path / 'whole'),
+        last_checkpoint(tmp_path / 'parts'),
+    )
+
+
+@pytest.mark.parametrize('diff_rank_seed', [False, True])
+@pytest.mark.parametrize(
+    ('loop', 'loader'), [({}, {}), (ITER_BASED, INFINITE | WORKERS)]
+)
+def test_seed_that_was_drawn_is_taken_from_the_checkpoint(
+    tmp_path, assert_same_checkpoints, loop, loader, diff_rank_seed
+):
+    settings = dict(
+        loop, loader=loader, randomness=dict(diff_rank_seed=diff_rank_seed)
+    )
+    settings['randomness']['seed'] = None
+    train(tmp_path / 'whole', **settings)
+    name = 'iter_7.pth' if loop else 'epoch_1.pth'
+    (tmp_path / 'rest').mkdir()
+    shutil.copy(tmp_path / 'whole' / name, tmp_path / 'rest')
+    (tmp_path / 'rest/last_checkpoint').write_text(
+        str(tmp_path / 'rest' / name)
+    )
+    train(tmp_path / 'rest', **settings)
+    assert_same_checkpoints(
+        last_checkpoint(tmp_path / 'whole'),
+        last_checkpoint(tmp_path / 'rest'),
+    )
+
+
+def test_mmengine_alone_draws_otherwise(tmp_path, assert_same_checkpoints):
+    train(tmp_path / 'whole', hook=False)
+    train(tmp_path / 'parts', 8, hook=False)
+    train(tmp_path / 'parts', hook=False)
+    with pytest.raises(AssertionError, match='state_dict'):
+        assert_same_checkpoints(
+            last_checkpoint(tmp_path / 'whole'),
+            last_checkpoint(tmp_path / 'parts'),
+        )
+
+
+@pytest.mark.skipif(
+    'fast_forward_on_resume'
+    not in inspect.signature(IterBasedTrainLoop).parameters,
+    reason='not in this MMEngine',
+)
+def test_fast_forward_on_resume_changes_nothing(
+    tmp_path, assert_same_checkpoints
+):
+    loop = dict(ITER_BASED['train_cfg'], fast_forward_on_resume=True)
+    settings = dict(ITER_BASED, train_cfg=loop, loader=INFINITE)
+    train(tmp_path / 'whole', **settings)
+    train(tmp_path / 'parts', 8, **settings)
+    train(tmp_path / 'parts', **settings)
+    assert_same_checkpoints(
+        last_checkpoint(tmp_path / 'whole'),
+        last_checkpoint(tmp_path / 'parts'),
+    )
+
+
+@pytest.mark.parametrize(
+    ('before', 'after', 'message'),
+    [
+        (
+            {},
+            dict(loader=dict(batch_size=4)),
+            '1 process(es) and 6 iterations an epoch, this one has 1 and 3',
+        ),
+        (dict(hook=False), {}, 'was written without this hook'),
+        (
+            dict(optim_wrapper=dict(accumulative_counts=4)),
+            dict(optim_wrapper=dict(accumulative_counts=4)),
+            'those of the last 1 before the checkpoint',
+        ),
+    ],
+    ids=['batch-size', 'no-hook', 'accumulation'],
+)
+def test_what_differs_after_all_is_said(
+    tmp_path, capfd, before, after, message
+):
+    for settings in (before, after):
+        if 'optim_wrapper' in settings:
+            settings['optim_wrapper']['optimizer'] = dict(type='SGD', lr=0.1)
+    train(tmp_path, 9, default_hooks=BY_ITER, **before)
+    assert message not in ''.join(capfd.readouterr())
+    runner = train(tmp_path, default_hooks=BY_ITER, **after)
+    assert message in ''.join(capfd.readouterr())
+    assert runner.epoch == 3

@@ -1,0 +1,184 @@
+"""Runs killed at random moments against runs that were left alone.
+
+The environment variable KILLS sets how often each is killed; with it, the
+detector is as well.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmba2m.datasets import make_shapes
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get('KILLS', 2))
+
+# by epoch; augmentation of Python, NumPy and torch, Mixup, dropout
+CLASSIFIER = """
+_base_ = '{root}/configs/demo/ba2m-resnet18_shapes.py'
+model = dict(
+    backbone=dict(drop_path_rate=0.1),
+    train_cfg=dict(augments=dict(type='Mixup', alpha=0.8)),
+)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='RandomResizedCrop', scale=32),
+            dict(type='RandAugment', policies='timm_increasing',
+                 num_policies=2, total_level=10, magnitude_level=9),
+            dict(type='torchvision/ToTensor'),
+            dict(type='torchvision/RandomErasing', p=0.5),
+            dict(type='torchvision/ToPILImage'),
+            dict(type='PILToNumpy'),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+randomness = dict(seed=0)
+train_cfg = dict(max_epochs={length})
+param_scheduler = dict(T_max={length})
+custom_hooks = [dict(type='EMAHook', momentum=0.01)]
+default_hooks = dict(logger=dict(interval=1))
+"""
+
+# by iteration, without worker processes
+DETECTOR = """
+_base_ = '{root}/configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
+model = dict(roi_head=dict(bbox_head=dict(init_cfg=None)))
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='InfiniteSampler'),
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(type='PhotoMetricDistortion'),
+            dict(type='Expand', ratio_range=(1, 1.5)),
+            dict(type='MinIoURandomCrop', min_crop_size=0.5),
+            dict(type='RandomResize', scale=[(96, 96), (128, 128)],
+                 keep_ratio=True),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackDetInputs'),
+        ],
+    ),
+)
+train_cfg = dict(
+    _delete_=True,
+    type='IterBasedTrainLoop',
+    max_iters={length} * 4,
+    val_interval={length} * 2,
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=9),
+    dict(type='CosineAnnealingLR', by_epoch=False, T_max={length} * 4),
+]
+custom_hooks = [dict(type='EMAHook', momentum=0.01)]
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(interval=4, by_epoch=False)
+)
+"""
+
+
+class Run:
+    """A training in a process group of its own, so that none is left over."""
+
+    def __init__(self, config, work_dir, shapes):
+        self.log = work_dir.with_suffix('.log')
+        self.stream = self.log.open('a')
+        self.stream.write('--- start\n')
+        self.stream.flush()
+        self.process = subprocess.Popen(
+            [sys.executable, 'tools/train.py', str(config), '--resume']
+            + ['--work-dir', str(work_dir)],
+            cwd=ROOT,
+            env=dict(os.environ, SHAPES_ROOT=str(shapes)),
+            stdout=self.stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.stream.close()
+
+    def wait_for_training(self):
+        """Waits for the first line that tells of an iteration."""
+        while self.process.poll() is None:
+            if '(train)' in self.log.read_text().rpartition('--- start')[2]:
+                return
+            time.sleep(0.05)
+
+    def finish(self):
+        assert self.process.wait() == 0, self.log.read_text()[-3000:]
+
+
+@pytest.mark.parametrize(
+    ('config', 'last'),
+    [
+        (CLASSIFIER, lambda length: f'epoch_{length}.pth'),
+        pytest.param(
+            DETECTOR,
+            lambda length: f'iter_{length * 4}.pth',
+            marks=pytest.mark.skipif(
+                'KILLS' not in os.environ, reason='slow, set KILLS to run it'
+            ),
+        ),
+    ],
+    ids=['classifier', 'detector'],
+)
+def test_killed_runs_end_as_one_left_alone(
+    tmp_path, assert_same_checkpoints, config, last
+):
+    shapes = tmp_path / 'shapes'
+    make_shapes(shapes, num_train=24, num_val=4)
+    # no run gets through between two kills
+    length = KILLS + 2
+    (tmp_path / 'config.py').write_text(
+        config.format(root=ROOT, length=length)
+    )
+
+    def start(name):
+        return Run(tmp_path / 'config.py', tmp_path / name, shapes)
+
+    with start('whole') as run:
+        run.wait_for_training()
+        begin = time.monotonic()
+        run.finish()
+        step = (time.monotonic() - begin) / length
+
+    kills = 0
+    while kills < KILLS:
+        with start('parts') as run:
+            run.wait_for_training()
+            time.sleep(random.uniform(0, 1.5 * step))
+            assert run.process.poll() is None, run.log.read_text()[-3000:]
+        kills += 1
+    with start('parts') as run:
+        run.finish()
+
+    name = last(length)
+    assert_same_checkpoints(
+        tmp_path / 'whole' / name, tmp_path / 'parts' / name
+    )
+    best = [
+        sorted(path.name for path in (tmp_path / name).glob('best_*'))
+        for name in ('whole', 'parts')
+    ]
+    assert best[0] == best[1]
+    assert len(best[0]) == 1
