@@ -172,6 +172,7 @@ def test_box_that_is_no_box_is_named(edit, bbox):
     'values',
     [
         dict(bbox=[10, 10, 0, 5]),
+        dict(bbox=[10, 10, 0.5, 5]),
         dict(bbox=[10, 10, -5, -5]),
         dict(bbox=[500, 10, 5, 5]),
         dict(bbox=[-20, 10, 20, 5]),
@@ -232,7 +233,7 @@ def test_annotations_of_unlisted_images_are_counted(edit):
     'change',
     [
         first(iscrowd=1),
-        first(ignore=1),
+        first(ignore=1, bbox=[0, 0, 0, 0]),
         first(bbox=[-5, -5, 1000, 1000]),
         lambda content: content.update(annotations=[]),
     ],
