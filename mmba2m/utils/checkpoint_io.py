@@ -1,22 +1,16 @@
-"""Checkpoints that load without running code, and files written whole."""
+"""Checkpoints that load without running code, and are written whole."""
 
-import codecs
 import os
 import pickle
 import re
 import shutil
-from collections import Counter
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import urlparse
 
-import numpy as np
 import torch
 from mmengine.dist import barrier
-from mmengine.logging import HistoryBuffer
-from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import (
     get_deprecated_model_names,
@@ -24,10 +18,10 @@ from mmengine.runner.checkpoint import (
     get_torchvision_models,
 )
 
+from .safe_load import TRUST, safe_load
+
 #: what a file is called while it is written
 PART_SUFFIX = '.mmba2m-part'
-
-TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
 
 @contextmanager
@@ -128,7 +122,7 @@ def load_checkpoint(path, map_location='cpu'):
     with open(path, 'rb'):
         pass  # may it be read at all?
     try:
-        checkpoint = _load(path, map_location)
+        checkpoint = safe_load(path, map_location)
     except Exception as error:  # torch raises any, whatever is damaged
         refused = re.search(r'GLOBAL ([\w.]+)', str(error))
         if isinstance(error, pickle.UnpicklingError) and refused:
@@ -201,79 +195,3 @@ DOWNLOADS = {
     'open-mmlab': _find_openmmlab,
     'openmmlab': _find_openmmlab,
 }
-
-
-def _load(path, map_location):
-    if os.environ.get(TRUST, '').lower() in ('1', 'y', 'yes', 'true'):
-        return torch.load(path, map_location=map_location, weights_only=False)
-    names = _safe_globals()
-    if hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):
-        with torch.serialization.safe_globals(
-            [(value, name) for name, value in names.items()]
-        ):
-            return torch.load(
-                path, map_location=map_location, weights_only=True
-            )
-
-    # before torch 2.6, weights_only cannot be told of other names
-    names |= torch._weights_only_unpickler._get_allowed_globals()
-    names |= {'_codecs.encode': codecs.encode, 'builtins.set': set}
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module, name):
-            # pickles call it as Python 2 did
-            module = module.replace('__builtin__', 'builtins')
-            try:
-                return names[f'{module}.{name}']
-            except KeyError:
-                raise pickle.UnpicklingError(
-                    f'GLOBAL {module}.{name}'
-                ) from None
-
-    module = SimpleNamespace(
-        __name__='pickle',
-        Unpickler=Unpickler,
-        load=lambda stream, **kwargs: Unpickler(stream, **kwargs).load(),
-    )
-    return torch.load(
-        path,
-        map_location=map_location,
-        weights_only=False,
-        pickle_module=module,
-    )
-
-
-def _safe_globals():
-    """The names in MMEngine's checkpoints, besides those of weights."""
-    names = {
-        'builtins.getattr': _get_method,
-        'builtins.slice': slice,
-        'collections.Counter': Counter,  # the milestones of a schedule
-        'numpy.ndarray': np.ndarray,
-        'numpy.dtype': np.dtype,
-    }
-    for owner in METHODS:
-        names[f'{owner.__module__}.{owner.__name__}'] = owner
-    # either stack's checkpoints: NumPy 2 has renamed its core
-    array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
-    for core in ('numpy.core', 'numpy._core'):
-        names[f'{core}.multiarray._reconstruct'] = array
-        names[f'{core}.multiarray.scalar'] = scalar
-    for code in np.typecodes['All'].replace('O', ''):
-        kind = type(np.dtype(code))
-        names[f'{kind.__module__}.{kind.__name__}'] = kind
-    return names
-
-
-#: whose methods are pickled by name: log buffers, a schedule
-METHODS = {
-    HistoryBuffer: ('min', 'max', 'current', 'mean'),
-    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
-}
-
-
-def _get_method(owner, name):
-    """Stands in for ``getattr``, which may reach anything."""
-    if name not in METHODS.get(owner, ()):
-        raise pickle.UnpicklingError('GLOBAL builtins.getattr')
-    return getattr(owner, name)

@@ -166,6 +166,12 @@ def test_getattr_reaches_nothing_but_statistics(tmp_path, owner, name):
         load_checkpoint(tmp_path / 'a.pth')
 
 
+def test_a_program_is_no_checkpoint(tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / 'a.pth'))
+    with pytest.raises(ValueError, match=r'a\.pth .*no checkpoint.*TorchScr'):
+        load_checkpoint(tmp_path / 'a.pth')
+
+
 def test_what_the_user_trusts_loads(tmp_path, monkeypatch):
     torch.save(dict(a=Reduced(len, 'four')), tmp_path / 'a.pth')
     with pytest.raises(pickle.UnpicklingError, match='holds len'):
