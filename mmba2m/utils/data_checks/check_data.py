@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.registry import DATASETS
 
+from .class_folders import check_class_folders, list_folders
 from .coco import check_coco, read_json
 from .image_list import check_image_list
 from .voc import check_voc
@@ -31,12 +32,13 @@ def check_data(cfg, dataloaders):
     Raises:
         FileNotFoundError: If a folder, a file or a listed image is not there.
         ValueError: If an annotation file is cut off or contradicts itself, a
-            class is not in the annotations, or an evaluator reads other
-            annotations.
+            class is not in the annotations, an evaluator reads other
+            annotations, or folders of classes differ from those of training.
     """
     if int(os.environ.get('RANK', 0)):
         return
     scope = cfg.get('default_scope', 'mmengine')
+    folders = _training_folders(cfg, scope)
     for name in dataloaders:
         if cfg.get(name) is None:
             continue
@@ -44,7 +46,7 @@ def check_data(cfg, dataloaders):
         for dataset in datasets:
             try:
                 remarks = _check_dataset(
-                    dataset, scope, name.startswith('train')
+                    dataset, scope, name.startswith('train'), folders
                 )
             except (FileNotFoundError, ValueError) as error:
                 raise type(error)(f'{name}: {error}') from None
@@ -66,7 +68,29 @@ def _leaf_datasets(dataset):
         yield dataset
 
 
-def _check_dataset(dataset, scope, training):
+def _class_folder(dataset, scope):
+    """Where a data set has a folder for each class, or ``None``."""
+    if dataset.get('ann_file') or not dataset.get('with_label', True):
+        return None
+    prefix = dataset.get('data_prefix') or ''
+    custom = _reads_as(_find_class(dataset, scope), 'CustomDataset')
+    if not custom or '://' in str(prefix):
+        return None
+    if not isinstance(prefix, str):
+        prefix = prefix.get('img_path', '')
+    return Path(dataset.get('data_root') or '', prefix)
+
+
+def _training_folders(cfg, scope):
+    """The names of the class folders of the first training set, if any."""
+    if cfg.get('train_dataloader') is None:
+        return None
+    dataset = next(_leaf_datasets(cfg.train_dataloader.dataset))
+    folder = _class_folder(dataset, scope)
+    return list_folders(folder) if folder and folder.is_dir() else None
+
+
+def _check_dataset(dataset, scope, training, folders):
     """Checks one data set and returns what there is to remark."""
     root = dataset.get('data_root') or ''
     if '://' in root:
@@ -81,14 +105,17 @@ def _check_dataset(dataset, scope, training):
         if not path.is_dir():
             raise FileNotFoundError(f'{key} folder {str(path)!r} not found')
     if not dataset.get('ann_file'):
+        folder = _class_folder(dataset, scope)
+        if folder:
+            classes = _classes(dataset, _find_class(dataset, scope))
+            check_class_folders(folder, classes, folders)
         return []
     ann_file = Path(root, dataset['ann_file'])
     if not ann_file.is_file():
         raise FileNotFoundError(
             f'ann_file {str(ann_file)!r} not found. {HINT}'
         )
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        cls = registry.get(dataset['type'])
+    cls = _find_class(dataset, scope)
     classes = _classes(dataset, cls)
     if _reads_as(cls, 'XMLDataset') and classes:
         folder = Path(root, prefixes.get('sub_data_root', ''))
@@ -106,6 +133,11 @@ def _check_dataset(dataset, scope, training):
             content, ann_file, folder, classes, dataset, training
         )
     return []
+
+
+def _find_class(dataset, scope):
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        return registry.get(dataset['type'])
 
 
 def _reads_as(cls, name):
