@@ -99,8 +99,10 @@ class Run:
         self.stream.write('--- start\n')
         self.stream.flush()
         self.process = subprocess.Popen(
-            [sys.executable, 'tools/train.py', str(config), '--resume']
-            + ['--work-dir', str(work_dir)],
+            [
+                *(sys.executable, 'tools/train.py', str(config)),
+                *('--resume', '--work-dir', str(work_dir)),
+            ],
             cwd=ROOT,
             env=dict(os.environ, SHAPES_ROOT=str(shapes)),
             stdout=self.stream,

@@ -6,7 +6,14 @@ from itertools import cycle
 
 import pytest
 from mmengine.runner import IterBasedTrainLoop
-from toy_training import BY_ITER, EPOCH, ITER_BASED, train
+from torch import multiprocessing
+from toy_training import (
+    BY_ITER,
+    EPOCH,
+    ITER_BASED,
+    train,
+    train_on_two_ranks,
+)
 
 WORKERS = dict(num_workers=2, persistent_workers=False)
 PERSISTENT = dict(num_workers=2, persistent_workers=True)
@@ -81,6 +88,21 @@ def test_mmengine_alone_draws_otherwise(tmp_path, assert_same_checkpoints):
             last_checkpoint(tmp_path / 'whole'),
             last_checkpoint(tmp_path / 'parts'),
         )
+
+
+def test_ranks_go_on_as_well_and_another_number_is_said(
+    tmp_path, capfd, assert_same_checkpoints
+):
+    multiprocessing.start_processes(
+        train_on_two_ranks, (str(tmp_path),), 2, start_method='spawn'
+    )
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    assert_same_checkpoints(whole / 'epoch_3.pth', parts / 'epoch_3.pth')
+    message = '2 process(es) and 3 iterations an epoch, this one has 1 and 6'
+    assert message not in ''.join(capfd.readouterr())
+    (parts / 'last_checkpoint').write_text(str(parts / 'epoch_1.pth'))
+    assert train(parts).epoch == 3
+    assert message in ''.join(capfd.readouterr())
 
 
 @pytest.mark.skipif(

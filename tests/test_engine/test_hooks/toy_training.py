@@ -9,10 +9,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from torch import nn
+from torch import distributed, nn
 from torch.utils.data import Dataset
 
 from mmba2m.models.layers import BA2M
+from mmba2m.utils.distributed import CPURunner
 
 # batches of an epoch: 11 samples by two
 EPOCH = 6
@@ -87,7 +88,9 @@ class StopHook(Hook):
             raise KeyboardInterrupt
 
 
-def train(work_dir, stop=None, hook=True, loader=None, **settings):
+def train(
+    work_dir, stop=None, hook=True, loader=None, runner=Runner, **settings
+):
     """Trains from the newest checkpoint, if any, to ``stop`` or the end."""
     cfg = dict(
         work_dir=str(work_dir),
@@ -137,7 +140,7 @@ def train(work_dir, stop=None, hook=True, loader=None, **settings):
         ]
     if stop is not None:
         hooks.append(dict(type=StopHook, at=stop))
-    runner = Runner(model=dict(type=Net), custom_hooks=hooks, **cfg)
+    runner = runner(model=dict(type=Net), custom_hooks=hooks, **cfg)
     try:
         runner.train()
     except KeyboardInterrupt:
@@ -149,3 +152,19 @@ def train(work_dir, stop=None, hook=True, loader=None, **settings):
     runner.train_loop.dataloader_iterator = None
     gc.collect()
     return runner
+
+
+def train_on_two_ranks(rank, folder, **settings):
+    """What a process does: a whole run, and one in two parts."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        'gloo',
+        init_method=f'file://{folder}/rendezvous',
+        rank=rank,
+        world_size=2,
+    )
+    settings.update(runner=CPURunner, launcher='pytorch', env_cfg={})
+    train(f'{folder}/whole', **settings)
+    train(f'{folder}/parts', 8, **settings)
+    train(f'{folder}/parts', **settings)
+    distributed.destroy_process_group()
