@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import re
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def find_checkpoint(work_dir):
         except (OSError, ValueError) as error:
             problems.append(str(error))
             continue
-        for problem in problems:
+        # every rank looks, and one tells
+        first = not int(os.environ.get('RANK', 0))
+        for problem in problems if first else ():
             print_log(
                 f'{problem}. Going on from {path} instead',
                 'current',
