@@ -35,7 +35,8 @@ class RandomStateHook(Hook):
 
     What differs after all, the first two with a warning: a run resumed with
     another number of processes or another batch size; gradients accumulated
-    when the checkpoint was written, which are not in it; transforms that keep
+    when the checkpoint was written, which are not in it; the other ranks'
+    running statistics, if it was written within an epoch; transforms that keep
     samples (``CachedMosaic``) or generators of their own; on GPUs, kernels
     that sum in any order (see ``randomness.deterministic``).
     """
@@ -75,7 +76,7 @@ class RandomStateHook(Hook):
         # a loader that has workers goes on with their indices, so its
         # attributes are locked; this one forgets the workers it may have
         loader._iterator = None
-        if loader.sampler is loader.batch_sampler.sampler:
+        if loader.sampler is getattr(loader.batch_sampler, 'sampler', None):
             object.__setattr__(loader, 'sampler', sampler)
         object.__setattr__(loader, 'batch_sampler', self.batches)
         if endless:
@@ -117,7 +118,10 @@ class RandomStateHook(Hook):
 
     def _is_same(self, runner, saved):
         """Whether the samples fall into the same batches as before."""
-        if all(saved[key] == value for key, value in self.info.items()):
+        if all(
+            saved[key] == self.info[key]
+            for key in ('world_size', 'epoch_length')
+        ):
             return True
         runner.logger.warning(
             'RandomStateHook: the checkpoint is of a run with '
@@ -150,7 +154,7 @@ def _build_samplers(runner, loader, saved):
     )
     if cfg.get('batch_sampler') is None:
         return sampler, BatchSampler(
-            sampler, cfg['batch_size'], cfg.get('drop_last', False)
+            sampler, cfg.get('batch_size', 1), cfg.get('drop_last', False)
         )
     return sampler, DATA_SAMPLERS.build(
         cfg['batch_sampler'],
