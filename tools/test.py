@@ -9,7 +9,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from mmba2m.utils.checkpoint_checks import check_checkpoint
 from mmba2m.utils.checkpoint_io import use_safe_loading
 from mmba2m.utils.cli import create_parser, load_config
-from mmba2m.utils.data_checks import check_data
+from mmba2m.utils.data_checks import check_data, only_formats
 from mmba2m.utils.distributed import build_runner
 
 # where the hosts differ: the metric that dumps, the settings of the hook that
@@ -117,7 +117,7 @@ def main():
     runner = build_runner(cfg)
     check_checkpoint(runner.model, args.checkpoint, strict=True)
     metrics = runner.test()
-    if not metrics:
+    if not metrics and not only_formats(cfg.test_evaluator):
         raise RuntimeError(
             f'{args.checkpoint} found nothing in any test image, so there is '
             'no metric. Is it trained, and on these classes?'

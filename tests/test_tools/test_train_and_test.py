@@ -90,6 +90,33 @@ def test_resume_goes_on_from_the_last_epoch(run, detector):
     assert (detector / 'epoch_3.pth').exists()
 
 
+def test_results_for_a_server_need_no_annotations(run, detector, tmp_path):
+    cfg = Config.fromfile(detector / Path(DETECTOR).name)
+    dataset = cfg.test_dataloader.dataset
+    content = json.loads(Path(dataset.data_root, dataset.ann_file).read_text())
+    del content['annotations']
+    ann_file = tmp_path / 'image_info.json'
+    ann_file.write_text(json.dumps(content))
+    run(
+        'test.py',
+        DETECTOR,
+        detector / 'epoch_2.pth',
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        f'test_dataloader.dataset.ann_file={ann_file}',
+        f'test_evaluator.ann_file={ann_file}',
+        'test_evaluator.format_only=True',
+        f'test_evaluator.outfile_prefix={tmp_path / "results"}',
+        'model.test_cfg.rcnn.score_thr=0.001',
+    )
+    boxes = json.loads((tmp_path / 'results.bbox.json').read_text())
+    assert {box['image_id'] for box in boxes} <= {
+        image['id'] for image in content['images']
+    }
+    assert boxes
+
+
 def test_test_dumps_and_draws(run, detector, tmp_path):
     run(
         'test.py',

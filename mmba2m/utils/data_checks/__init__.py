@@ -5,6 +5,6 @@ file after the model was built, half an annotation file without its path, a
 misspelt class as a silent shift of the labels.
 """
 
-from .check_data import check_data
+from .check_data import check_data, only_formats
 
-__all__ = ['check_data']
+__all__ = ['check_data', 'only_formats']

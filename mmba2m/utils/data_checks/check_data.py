@@ -43,18 +43,32 @@ def check_data(cfg, dataloaders):
         if cfg.get(name) is None:
             continue
         datasets = list(_leaf_datasets(cfg[name].dataset))
+        evaluator = cfg.get(name.replace('dataloader', 'evaluator'))
+        labelled = not only_formats(evaluator)
         for dataset in datasets:
             try:
                 remarks = _check_dataset(
-                    dataset, scope, name.startswith('train'), folders
+                    dataset, scope, name.startswith('train'), folders, labelled
                 )
             except (FileNotFoundError, ValueError) as error:
                 raise type(error)(f'{name}: {error}') from None
             for remark in remarks:
                 warnings.warn(f'{name}: {remark}', stacklevel=2)
-        evaluator = cfg.get(name.replace('dataloader', 'evaluator'))
         if name != 'train_dataloader' and len(datasets) == 1:
             _check_evaluator(name, datasets[0], evaluator)
+
+
+def only_formats(evaluator):
+    """Whether an evaluator only writes results, for a server to evaluate.
+
+    Args:
+        evaluator (dict | list[dict] | None): Config of the evaluator.
+
+    Returns:
+        bool: Whether one of its metrics has ``format_only``.
+    """
+    evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
+    return any((metric or {}).get('format_only') for metric in evaluators)
 
 
 def _leaf_datasets(dataset):
@@ -90,7 +104,7 @@ def _training_folders(cfg, scope):
     return list_folders(folder) if folder and folder.is_dir() else None
 
 
-def _check_dataset(dataset, scope, training, folders):
+def _check_dataset(dataset, scope, training, folders, labelled):
     """Checks one data set and returns what there is to remark."""
     root = dataset.get('data_root') or ''
     if '://' in root:
@@ -125,6 +139,8 @@ def _check_dataset(dataset, scope, training, folders):
         return check_image_list(ann_file, folder, classes, dataset)
     if ann_file.suffix == '.json':
         content = read_json(ann_file)
+        if not labelled and isinstance(content, dict):
+            content.setdefault('annotations', [])
         # a host's own reader of COCO's format, or a relative of it
         folder = None
         if _reads_as(cls, 'CocoDataset'):

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,16 @@ def test_prefix_may_be_a_string(shapes):
     dataset.data_prefix = 'trian'
     with pytest.raises(FileNotFoundError, match='imagefolder/trian'):
         check_data(cfg, ('train_dataloader',))
+
+
+def test_a_test_set_without_annotations_needs_a_server(coco):
+    ann_file = coco_file(coco)
+    content = json.loads(Path(ann_file).read_text())
+    del content['annotations']
+    Path(ann_file).write_text(json.dumps(content))
+    coco.test_dataloader = dict(dataset=coco.train_dataloader.dataset.dataset)
+    coco.test_evaluator = dict(type='CocoMetric', format_only=True)
+    check_data(coco, ('test_dataloader',))
+    coco.test_evaluator.format_only = False
+    with pytest.raises(ValueError, match="has no 'annotations'"):
+        check_data(coco, ('test_dataloader',))
