@@ -1,22 +1,11 @@
 _base_ = [
     '../_base_/models/retinanet_ba2m-r18_fpn_small.py',
     '../_base_/datasets/bccd_detection.py',
-    'mmdet::_base_/schedules/schedule_1x.py',
+    '../_base_/schedules/schedule_1x_bccd.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(bbox_head=dict(num_classes=3))
-
-optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=3e-4, weight_decay=0.05),
-    clip_grad=dict(max_norm=35),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
-    dict(type='MultiStepLR', by_epoch=True, milestones=[8, 11], gamma=0.1),
-]
-auto_scale_lr = dict(base_batch_size=4)
-randomness = dict(seed=0)
 default_hooks = dict(
     logger=dict(interval=10), visualization=dict(score_thr=0.5)
 )

@@ -1,16 +1,3 @@
-_base_ = [
-    'mmpretrain::_base_/models/resnet18_cifar.py',
-    '../_base_/datasets/cifar100_bs256.py',
-    '../_base_/schedules/cifar_bs256_300e.py',
-    '../_base_/default_runtime_cls.py',
-]
+_base_ = './wide-resnet28-8_1xb256-300e_cifar100.py'
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='PreResNet_CIFAR',
-        depths=(4, 4, 4),
-        base_channels=160,
-    ),
-    head=dict(num_classes=100, in_channels=640),
-)
+model = dict(backbone=dict(base_channels=160), head=dict(in_channels=640))
