@@ -208,7 +208,7 @@ def test_rows_of_the_paper_name_the_configs():
     }
 
 
-@pytest.mark.parametrize('folder', [*DETECTORS, 'pascal_voc', 'bccd'])
+@pytest.mark.parametrize('folder', [*DETECTORS, 'pascal_voc', 'bccd', 'demo'])
 def test_metafile_lists_the_configs_of_its_folder(folder):
     metafile = yaml.safe_load((CONFIGS / folder / 'metafile.yml').read_text())
     found = {path.name: path for path in (CONFIGS / folder).glob('*.py')}
