@@ -102,7 +102,7 @@ def test_equal_samples_get_equal_weights(case):
     w = weights(module, x[:1].repeat(4, 1, 1, 1))
     # that of each alone: 1, or 1 / N where they sum to 1
     expected = torch.full_like(w, 1 if module.scale_by_batch else 1 / 4)
-    torch.testing.assert_close(w, expected, rtol=1e-6, atol=0)
+    assert_near(w, expected)
 
 
 @checked
