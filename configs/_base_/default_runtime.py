@@ -2,12 +2,7 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmba2m'], allow_failed_imports=False)
-custom_hooks = [
-    dict(type='NumClassCheckHook'),
-    # each rank's batch norms see its own images: without this, a validation
-    # over several ranks is that of no checkpoint
-    dict(type='SyncBuffersHook'),
-]
+custom_hooks = [dict(type='NumClassCheckHook')]
 default_hooks = dict(
     # two at least: where the newest cannot be read, the one before is
     checkpoint=dict(
@@ -15,6 +10,9 @@ default_hooks = dict(
         max_keep_ckpts=2,
         save_best='auto',
     ),
+    # each rank's batch norms see its own images: without this, a validation
+    # over several ranks is that of no checkpoint
+    sync_buffers=dict(type='SyncBuffersHook'),
     terminate_on_nan=dict(type='mmba2m.TerminateOnNaNHook'),
     # a run that is killed and resumed ends as an uninterrupted one
     random_state=dict(type='mmba2m.RandomStateHook'),

@@ -2,8 +2,6 @@
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmba2m'], allow_failed_imports=False)
-# the statistics of all ranks for validation and checkpoint
-custom_hooks = [dict(type='SyncBuffersHook')]
 default_hooks = dict(
     # two at least: where the newest cannot be read, the one before is
     checkpoint=dict(
@@ -11,6 +9,8 @@ default_hooks = dict(
         max_keep_ckpts=2,
         save_best='auto',
     ),
+    # validation and checkpoint have the statistics of all ranks
+    sync_buffers=dict(type='SyncBuffersHook'),
     terminate_on_nan=dict(type='mmba2m.TerminateOnNaNHook'),
     # a run that is killed and resumed ends as an uninterrupted one
     random_state=dict(type='mmba2m.RandomStateHook'),

@@ -151,7 +151,6 @@ model = dict(
 optim_wrapper = dict(clip_grad=dict(max_norm=0.5))
 custom_hooks = [
     dict(type='EMAHook', momentum=0.2),
-    dict(type='SyncBuffersHook'),
     dict(type='ProbeHook'),
 ]
 train_cfg = dict(max_epochs=2, val_interval=9)
