@@ -215,7 +215,7 @@ def test_sync_bn_ema_clipping_and_a_rank_without_boxes(env, tmp_path):
 
 def workers(launcher):
     listing = subprocess.run(
-        ['ps', '-eo', 'pid=,ppid=,args='],
+        ['ps', '-wweo', 'pid=,ppid=,args='],
         text=True,
         capture_output=True,
         check=True,
@@ -241,11 +241,13 @@ def test_death_of_a_rank_ends_the_run(env, tmp_path):
         'default_hooks.logger.interval=1',
         **env,
     )
+    lines = []
     for line in process.stdout:
+        lines.append(line)
         if 'Epoch(train)' in line:
             break
     ranks = workers(process)
-    assert len(ranks) == 2
+    assert len(ranks) == 2, ''.join(lines)[-3000:]
     os.kill(ranks[1], signal.SIGKILL)
     output = process.communicate(timeout=60)[0]
     assert process.returncode != 0
