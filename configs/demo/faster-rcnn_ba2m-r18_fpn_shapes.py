@@ -48,7 +48,7 @@ param_scheduler = [
         eta_min=1e-5,
     ),
 ]
-randomness = dict(seed=1)
+randomness = dict(seed=0)
 auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(
     logger=dict(interval=10), visualization=dict(score_thr=0.5)
