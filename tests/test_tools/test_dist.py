@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -252,10 +253,12 @@ def start_two_ranks(env, work_dir):
 
 def test_death_of_a_rank_ends_the_run(env, tmp_path):
     for _ in range(3):
-        # older torchrun picks a port that may be taken when it is used
         process, ranks, output = start_two_ranks(env, tmp_path)
         if ranks:
             break
+        # seen once, not understood: perhaps a port that was taken. It is not
+        # what this test is about, but must not pass without a word
+        warnings.warn(f'a launch ended early: {output[-3000:]}', stacklevel=1)
     assert len(ranks) == 2, output[-3000:]
     os.kill(ranks[1], signal.SIGKILL)
     output = process.communicate(timeout=60)[0]
