@@ -1,13 +1,30 @@
-"""BA²M-ResNet and -ResNeXt in MMDetection's registry."""
+"""Attention ResNet and ResNeXt, with BA²M or not, for MMDetection."""
 
 from mmdet.models.backbones import ResNet, ResNeXt
 from mmdet.registry import MODELS
 
+from .attention_slots import AttentionMixin
 from .ba2m_stages import BA2MStagesMixin
 
 
 @MODELS.register_module()
-class BA2MResNet(BA2MStagesMixin, ResNet):
+class AttentionResNet(AttentionMixin, ResNet):
+    """ResNet with attention modules.
+
+    Arguments: those of :class:`AttentionMixin` and of MMDetection's ResNet.
+    """
+
+
+@MODELS.register_module()
+class AttentionResNeXt(AttentionMixin, ResNeXt):
+    """ResNeXt with attention modules.
+
+    Arguments: those of :class:`AttentionMixin` and of MMDetection's ResNeXt.
+    """
+
+
+@MODELS.register_module()
+class BA2MResNet(BA2MStagesMixin, AttentionResNet):
     """ResNet with BA²M after its stages.
 
     Arguments: those of :class:`BA2MStagesMixin` and of MMDetection's ResNet.
@@ -15,7 +32,7 @@ class BA2MResNet(BA2MStagesMixin, ResNet):
 
 
 @MODELS.register_module()
-class BA2MResNeXt(BA2MStagesMixin, ResNeXt):
+class BA2MResNeXt(BA2MStagesMixin, AttentionResNeXt):
     """ResNeXt with BA²M after its stages.
 
     Arguments: those of :class:`BA2MStagesMixin` and of MMDetection's ResNeXt.

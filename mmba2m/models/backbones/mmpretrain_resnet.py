@@ -1,4 +1,4 @@
-"""BA²M-ResNet, -ResNeXt and their CIFAR variants in MMPretrain's registry."""
+"""Attention ResNets and ResNeXts, with BA²M or not, for MMPretrain."""
 
 import re
 
@@ -10,44 +10,47 @@ from .ba2m_stages import BA2MStagesMixin
 from .block_plugins import BlockPluginsMixin
 
 
-class _BA2MMixin(BA2MStagesMixin, BlockPluginsMixin):
+class _AttentionMixin(BlockPluginsMixin):
     """What all backbones of this file share."""
 
     def get_layer_depth(self, param_name, prefix=''):
-        """Gives BA²M the depth of the last block of its stage.
+        """Gives what is behind a stage the depth of the stage's last block.
 
         For layer-wise learning rate decay; see MMPretrain's ResNet.
         """
-        match = re.match(rf'{re.escape(prefix)}(layer\d+)\.ba2m\.', param_name)
+        match = re.match(
+            rf'({re.escape(prefix)}layer(\d+)\.)[^\d.][^.]*(\..*)', param_name
+        )
         if match:
-            last_block = len(getattr(self, match[1])) - 2
-            param_name = param_name.replace('ba2m', str(last_block), 1)
+            before, stage, behind = match.groups()
+            last_block = self.stage_blocks[int(stage) - 1] - 1
+            param_name = f'{before}{last_block}{behind}'
         return super().get_layer_depth(param_name, prefix)
 
 
 @MODELS.register_module()
-class BA2MResNet(_BA2MMixin, ResNet):
-    """ResNet with BA²M after its stages.
+class AttentionResNet(_AttentionMixin, ResNet):
+    """ResNet with attention modules.
 
-    Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`
+    Arguments: those of :class:`AttentionMixin`, :class:`BlockPluginsMixin`
     and of MMPretrain's ResNet.
     """
 
 
 @MODELS.register_module()
-class BA2MResNet_CIFAR(_BA2MMixin, ResNet_CIFAR):
-    """ResNet with a 3×3 stem for small images, and BA²M after its stages.
+class AttentionResNet_CIFAR(_AttentionMixin, ResNet_CIFAR):
+    """ResNet with a 3×3 stem for small images, and attention modules.
 
-    Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`
+    Arguments: those of :class:`AttentionMixin`, :class:`BlockPluginsMixin`
     and of MMPretrain's ResNet_CIFAR.
     """
 
 
 @MODELS.register_module()
-class BA2MResNeXt(BA2MStagesMixin, BlockPluginsMixin, ResNeXt):
-    """ResNeXt with BA²M after its stages.
+class AttentionResNeXt(_AttentionMixin, ResNeXt):
+    """ResNeXt with attention modules.
 
-    Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`
+    Arguments: those of :class:`AttentionMixin`, :class:`BlockPluginsMixin`
     and of MMPretrain's ResNeXt.
     """
 
@@ -66,7 +69,43 @@ class ResNeXt_CIFAR(ResNeXt, ResNet_CIFAR):
 
 
 @MODELS.register_module()
-class BA2MResNeXt_CIFAR(BA2MStagesMixin, BlockPluginsMixin, ResNeXt_CIFAR):
+class AttentionResNeXt_CIFAR(_AttentionMixin, ResNeXt_CIFAR):
+    """ResNeXt with a 3×3 stem for small images, and attention modules.
+
+    Arguments: those of :class:`AttentionMixin`, :class:`BlockPluginsMixin`
+    and of MMPretrain's ResNeXt.
+    """
+
+
+@MODELS.register_module()
+class BA2MResNet(BA2MStagesMixin, AttentionResNet):
+    """ResNet with BA²M after its stages.
+
+    Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`
+    and of MMPretrain's ResNet.
+    """
+
+
+@MODELS.register_module()
+class BA2MResNet_CIFAR(BA2MStagesMixin, AttentionResNet_CIFAR):
+    """ResNet with a 3×3 stem for small images, and BA²M after its stages.
+
+    Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`
+    and of MMPretrain's ResNet_CIFAR.
+    """
+
+
+@MODELS.register_module()
+class BA2MResNeXt(BA2MStagesMixin, AttentionResNeXt):
+    """ResNeXt with BA²M after its stages.
+
+    Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`
+    and of MMPretrain's ResNeXt.
+    """
+
+
+@MODELS.register_module()
+class BA2MResNeXt_CIFAR(BA2MStagesMixin, AttentionResNeXt_CIFAR):
     """ResNeXt with a 3×3 stem for small images, and BA²M after its stages.
 
     Arguments: those of :class:`BA2MStagesMixin`, :class:`BlockPluginsMixin`

@@ -79,6 +79,13 @@ class BA2M(nn.Module):
     """
 
     _abbr_ = 'ba2m'
+    positions = (
+        'after_stage',
+        'residual',
+        'after_conv1',
+        'after_conv2',
+        'after_conv3',
+    )
 
     def __init__(
         self,
