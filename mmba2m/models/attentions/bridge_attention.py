@@ -1,0 +1,128 @@
+"""BA-Net: bridge attention over the convolutions of a block.
+
+Papers: https://arxiv.org/abs/2112.04150 (version 1, ECCV 2022) and
+https://arxiv.org/abs/2410.07860 (version 2). Published are, for version 1,
+paper and code (https://github.com/zhaoy376/Bridge-Attention). For version 2
+the structure is read from the authors' file ``ba_resnet_v2_1.py``
+(https://github.com/ZOUrz/BA-Net-Bridge-Attention-in-Deep-Neural-Networks);
+the paper's networks may come from another file, ``ba_resnet_v2``, which is
+not public, and may differ in detail.
+"""
+
+import torch
+from torch import nn
+
+from mmba2m.models.layers.ba2m_branches import BranchNorm
+from mmba2m.registry import MODELS
+
+from .reduction import reduce_channels
+
+VERSIONS = (1, 2)
+
+
+@MODELS.register_module()
+class BridgeAttention(nn.Module):
+    """Channel attention that looks at all convolutions of its block.
+
+    With the outputs X_1 … X_n of the block's convolutions, each behind its
+    norm (and ReLU, but for X_n), and ``s_i = W_i GAP(X_i)`` of C // r values:
+
+    - version 1: ``s = Σ norm_i(s_i)``;
+    - version 2: ``s = norm(Σ v_i s_i + b)``, with learned numbers v_i and b,
+      the paper's adaptive selection operator;
+
+    and ``y = X_n · σ(W ReLU(s))``.
+
+    Args:
+        in_channels (Sequence[int]): Channels of X_1 … X_n; the last is C.
+        version (int): 1 or 2. Defaults to 2.
+        reduction (int): r. Defaults to 16.
+        norm_cfg (dict | None): Norm of the pooled features. Small batches
+            ask for one without batch, such as
+            ``dict(type='GN', num_groups=1)``. Defaults to
+            ``dict(type='BN')``.
+
+    Raises:
+        ValueError: If ``version`` or ``reduction`` are out of range, or
+            ``in_channels`` is a single number.
+    """
+
+    _abbr_ = 'bridge_attention'
+    positions = ('residual',)
+
+    def __init__(
+        self,
+        in_channels,
+        version=2,
+        reduction=16,
+        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
+    ):
+        super().__init__()
+        if version not in VERSIONS:
+            raise ValueError(
+                f'version of BridgeAttention must be one of {VERSIONS}, '
+                f'got {version!r}'
+            )
+        if isinstance(in_channels, int):
+            raise ValueError(
+                'BridgeAttention reads all convolutions of a block, and takes '
+                f'their widths, got in_channels={in_channels}; use it by '
+                "'attention' of a backbone of mmba2m, not as a plugin"
+            )
+        channels = in_channels[-1]
+        mid_channels = reduce_channels(self, channels, reduction)
+        self.version = version
+        self.bridges = nn.ModuleList()
+        for width in in_channels:
+            bridge = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1),
+                nn.Conv2d(width, mid_channels, 1, bias=False),
+            )
+            if version == 1:
+                bridge.append(BranchNorm(norm_cfg, mid_channels, pooled=True))
+            self.bridges.append(bridge)
+        if version == 2:
+            self.select = nn.Linear(len(in_channels), 1)
+            self.norm = BranchNorm(norm_cfg, mid_channels, pooled=True)
+        self.excite = nn.Sequential(
+            nn.ReLU(inplace=True),
+            nn.Conv2d(mid_channels, channels, 1, bias=False),
+            nn.Sigmoid(),
+        )
+
+    @classmethod
+    def from_convs(cls, convs, **cfg):
+        """Builds the module for the convolutions of a block.
+
+        Args:
+            convs (Sequence[nn.Module]): All convolutions of the block.
+            **cfg: Arguments of the class other than ``in_channels``.
+
+        Returns:
+            BridgeAttention: The module.
+        """
+        return cls([conv.out_channels for conv in convs], **cfg)
+
+    def forward(self, features):
+        """Scales the last of the features.
+
+        Args:
+            features (Sequence[Tensor]): X_1 … X_n, of shapes (N, C_i, H_i,
+                W_i).
+
+        Returns:
+            Tensor: y, of the shape of X_n.
+        """
+        squeezed = [
+            bridge(x) for bridge, x in zip(self.bridges, features, strict=True)
+        ]
+        if self.version == 1:
+            fused = sum(squeezed)  # (N, C/r, 1, 1)
+        else:
+            stacked = torch.stack(squeezed, dim=-1)  # (N, C/r, 1, 1, n)
+            fused = self.norm(self.select(stacked).squeeze(-1))
+        return features[-1] * self.excite(fused)
+
+    def extra_repr(self):
+        """Shows the argument that submodules do not show."""
+        return f'version={self.version}'

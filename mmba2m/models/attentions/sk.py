@@ -1,0 +1,129 @@
+"""SK: selective kernels, in the form of SK-ResNet*.
+
+Paper: https://arxiv.org/abs/1903.06586. The paper splits into branches of
+different dilation, in networks of its own. This is the variant for ResNet of
+https://github.com/implus/PytorchInsight, whose numbers of parameters
+comparisons with SK quote (26.15 M for ResNet-50).
+"""
+
+from mmengine.utils import to_2tuple
+from torch import nn
+
+from mmba2m.models.layers.ba2m_branches import BranchNorm
+from mmba2m.registry import MODELS
+
+from .reduction import reduce_channels
+
+
+@MODELS.register_module()
+class SK(nn.Module):
+    """Doubles conv2 of a bottleneck, and weighs the two against each other.
+
+    Beside conv2 runs a grouped 3×3 convolution. With their outputs U1 and U2,
+    both behind norm and ReLU: ``d = ReLU(norm(W1 (GAP(U1) + GAP(U2))))``,
+    ``(a1, a2) = softmax(W2 d)`` for each channel, ``V = a1 · U1 + a2 · U2``.
+
+    Args:
+        in_channels (int): Channels of conv2's input.
+        out_channels (int): Channels C of conv2's output.
+        stride (int): conv2's. Defaults to 1.
+        dilation (int): conv2's. Defaults to 1.
+        groups (int): Groups of the second convolution. Defaults to 32.
+        reduction (int): r; the weights come from C // r channels. Defaults to
+            16.
+        norm_cfg (dict | None): Config of the norms. Defaults to
+            ``dict(type='BN')``.
+
+    Raises:
+        ValueError: If ``reduction`` is out of range, or ``groups`` does not
+            divide both widths.
+    """
+
+    _abbr_ = 'sk'
+    positions = ('after_conv2',)
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        stride=1,
+        dilation=1,
+        groups=32,
+        reduction=16,
+        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
+    ):
+        super().__init__()
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f'groups={groups} of SK must divide the {in_channels} input '
+                f'and {out_channels} output channels of conv2'
+            )
+        mid_channels = reduce_channels(self, out_channels, reduction)
+        self.conv = nn.Sequential(
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                3,
+                stride=stride,
+                padding=dilation,
+                dilation=dilation,
+                groups=groups,
+                bias=False,
+            ),
+            BranchNorm(norm_cfg, out_channels),
+            nn.ReLU(inplace=True),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.select = nn.Sequential(
+            nn.Conv2d(out_channels, mid_channels, 1, bias=False),
+            BranchNorm(norm_cfg, mid_channels, pooled=True),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(mid_channels, 2 * out_channels, 1, bias=False),
+        )
+
+    @classmethod
+    def from_convs(cls, convs, **cfg):
+        """Builds the module beside conv2 of a bottleneck.
+
+        Args:
+            convs (Sequence[nn.Module]): conv1 and conv2 of the block.
+            **cfg: Arguments of the class other than conv2's.
+
+        Returns:
+            SK: The module.
+
+        Raises:
+            ValueError: If the block is no bottleneck: conv2 is the last
+                convolution of a basic block, and has no ReLU.
+        """
+        conv1, conv2 = convs
+        if to_2tuple(conv1.kernel_size) != (1, 1):
+            raise ValueError(
+                'SK doubles conv2 of a bottleneck. In a basic block conv2 is '
+                'the last convolution, with no ReLU behind; take a network '
+                'of bottlenecks (depth 50 or more)'
+            )
+        return cls(
+            conv2.in_channels,
+            conv2.out_channels,
+            stride=conv2.stride,
+            dilation=conv2.dilation,
+            **cfg,
+        )
+
+    def forward(self, features):
+        """Computes V.
+
+        Args:
+            features (Sequence[Tensor]): conv2's input and output, each behind
+                norm and ReLU.
+
+        Returns:
+            Tensor: V, of shape (N, C, H, W).
+        """
+        x, u1 = features
+        u2 = self.conv(x)
+        logits = self.select(self.pool(u1) + self.pool(u2))  # (N, 2C, 1, 1)
+        weights = logits.unflatten(1, (2, -1)).softmax(1).to(u1.dtype)
+        a1, a2 = weights.unbind(1)  # (N, C, 1, 1) each
+        return a1 * u1 + a2 * u2
