@@ -1,0 +1,1 @@
+"""Measuring time and memory of networks side by side."""

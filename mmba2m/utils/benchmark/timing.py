@@ -1,0 +1,151 @@
+"""Times several steps in turn, and says how sure their ratios are."""
+
+import math
+import statistics
+import time
+
+import torch
+
+
+def time_in_turn(
+    steps,
+    device,
+    tolerance=0.01,
+    min_rounds=6,
+    max_seconds=120,
+    min_sample_seconds=0.05,
+    warmup=2,
+):
+    """Times steps in rounds, A B C A B C.
+
+    What disturbs a machine for longer than a round meets all steps, and
+    cancels in their ratios. Which step a round begins with rotates.
+
+    Rounds end when the interval of every ratio to the first step, see
+    :func:`median_interval`, is within ``tolerance`` of its median, or when
+    another round would not end before ``max_seconds``.
+
+    Args:
+        steps (dict[str, Callable]): What is timed, by name; the ratios are
+            to the first.
+        device (torch.device): Where they compute.
+        tolerance (float): Half the width of the interval, as a part of the
+            median. Defaults to 0.01.
+        min_rounds (int): Rounds before the tolerance may end them; the
+            interval of fewer than 6 has less than 95 %. Defaults to 6.
+        max_seconds (float): Time for all rounds, the warm-up aside; two
+            rounds are always done. Defaults to 120.
+        min_sample_seconds (float): Short steps are repeated within a round
+            until they take this long. Defaults to 0.05.
+        warmup (int): Runs of each step before the first round. Defaults
+            to 2.
+
+    Returns:
+        dict[str, list[float]]: Seconds per step and round.
+    """
+    for _ in range(warmup):
+        # the last of them counts: the first one compiles and allocates
+        warm = {
+            name: time_step(step, 1, device) for name, step in steps.items()
+        }
+    shortest = min(warm.values(), default=min_sample_seconds)
+    count = max(1, math.ceil(min_sample_seconds / shortest))
+
+    names = list(steps)
+    times = {name: [] for name in names}
+    begin = time.perf_counter()
+    rounds = 0
+    while True:
+        start = rounds % len(names)
+        for name in names[start:] + names[:start]:
+            times[name].append(time_step(steps[name], count, device))
+        rounds += 1
+        elapsed = time.perf_counter() - begin
+        if rounds >= 2 and elapsed * (rounds + 1) / rounds > max_seconds:
+            return times
+        if rounds >= min_rounds and all(
+            spread(paired_ratios(times[name], times[names[0]])) <= tolerance
+            for name in names
+        ):
+            return times
+
+
+def time_step(step, count, device):
+    """Times ``count`` runs of a step.
+
+    On a GPU the clock is the GPU's own (events), so that what is timed is
+    the queue as training fills it.
+
+    Args:
+        step (Callable): What is timed.
+        count (int): How often it is run.
+        device (torch.device): Where it computes.
+
+    Returns:
+        float: Seconds per run.
+    """
+    if device.type == 'cuda':
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(count):
+            step()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1000 / count
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    return (time.perf_counter() - start) / count
+
+
+def paired_ratios(times, baseline):
+    """Divides each round's time by the baseline's of the same round.
+
+    Args:
+        times (Sequence[float]): One per round.
+        baseline (Sequence[float]): One per round.
+
+    Returns:
+        list[float]: One ratio per round.
+    """
+    return [a / b for a, b in zip(times, baseline, strict=True)]
+
+
+def median_interval(values, confidence=0.95):
+    """Computes a median and an interval that covers the true one.
+
+    The interval is between two of the sorted values, which needs no
+    assumption about their distribution: of n independent values, fewer than
+    k lie below the true median with the probability that a fair coin shows
+    fewer than k heads in n throws. Fewer than 6 values cannot reach 95 %;
+    then it is their whole range.
+
+    Args:
+        values (Sequence[float]): At least one.
+        confidence (float): Probability to cover it. Defaults to 0.95.
+
+    Returns:
+        tuple[float, float, float]: Median, lower and upper end.
+    """
+    values = sorted(values)
+    n = len(values)
+    outside = (1 - confidence) / 2
+    k, below = 0, 0.5**n  # P(no value lies below)
+    while below <= outside and k < (n - 1) // 2:
+        k += 1
+        below += math.comb(n, k) * 0.5**n
+    k -= below > outside and k > 0
+    return statistics.median(values), values[k], values[n - 1 - k]
+
+
+def spread(values):
+    """Half the width of the interval of a median, as a part of it.
+
+    Args:
+        values (Sequence[float]): At least one, positive.
+
+    Returns:
+        float: 0 where all values are equal.
+    """
+    median, low, high = median_interval(values)
+    return (high - low) / 2 / median
