@@ -46,10 +46,11 @@ def to_ba2m_start(checkpoint, cfg):
         unused = [key for key in weights if key.startswith(_HEAD)]
 
     own = backbone.state_dict()
+    others = getattr(backbone, 'attention_names', ())
     new = {
         name: {key for key in own if key.startswith(f'{name}.')}
         for name, module in backbone.named_modules()
-        if isinstance(module, BA2M)
+        if isinstance(module, BA2M) or name in others
     }
     differences = compare_states(own, used)
     uncounted = [k for k in differences['missing'] if k.endswith(_COUNTER)]

@@ -8,6 +8,10 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import Registry
 
+from mmba2m.models.backbones.attention_slots import (
+    AttentionMixin,
+    find_attention,
+)
 from mmba2m.models.backbones.ba2m_stages import BA2MStagesMixin
 from mmba2m.models.layers import BA2M
 
@@ -18,9 +22,11 @@ def strip_config(cfg):
     """Takes BA²M out of a config, and with it the need for this package.
 
     Backbones with BA²M become what they extend, with the options that are
-    left; plugins that are BA²M go, and so do this package's hooks, which are
-    for training. Its metrics become the host's where those take the same
-    options. Where nothing of this package is left, neither is its import.
+    left: the host's, or with other ``attention`` this package's without BA²M.
+    Plugins and ``attention`` that are BA²M go, and so do this package's
+    hooks, which are for training. Its metrics become the host's where those
+    take the same options. Where nothing of this package is left, neither is
+    its import.
 
     Args:
         cfg (Config): A config with BA²M; it stays as it is.
@@ -50,18 +56,20 @@ def strip_config(cfg):
         _drop_plugins(path, node, types, changes)
         cls = types.find(node)
         if cls is None or not issubclass(
-            cls, (BA2MStagesMixin, BaseMetric, Hook)
+            cls, (AttentionMixin, BaseMetric, Hook)
         ):
             continue
+        if issubclass(cls, AttentionMixin):
+            _drop_attention(path, node, changes)
         for key in ('ba2m_stages', 'ba2m_cfg'):
             node.pop(key, None)
         stock = types.find_stock(node)
-        if stock is None and issubclass(cls, BA2MStagesMixin):
+        if stock is None and issubclass(cls, AttentionMixin):
             raise ValueError(
                 f'{path}: the backbone below {node["type"]} does not take '
                 f'its options ({", ".join(node)})'
             )
-        if stock is not None:
+        if stock not in (None, node['type']):
             changes.append(f'{path}: {node["type"]} → {stock}')
             node['type'] = stock
 
@@ -91,8 +99,13 @@ def find_ba2m_options(cfg):
         cls = types.find(node)
         if cls is BA2M:
             options.append({k: v for k, v in node.items() if k != 'type'})
-        elif cls is not None and issubclass(cls, BA2MStagesMixin):
+            continue
+        if cls is None or not issubclass(cls, AttentionMixin):
+            continue
+        if issubclass(cls, BA2MStagesMixin):
             options.append(dict(node.get('ba2m_cfg') or {}))
+        # there its name does without the scope
+        options += [e for e in _attention(node) if e['type'] == 'BA2M']
     return options
 
 
@@ -128,13 +141,21 @@ class _Types:
     def find_stock(self, node):
         """The name of what a class extends, if that takes the options."""
         cls = self.find(node)
-        for base in cls.__mro__[1:]:
-            if base in self.registered and not issubclass(
-                base, BA2MStagesMixin
+        families = [cls.__mro__[1:]]
+        if issubclass(cls, AttentionMixin):
+            # the host's; with other attention, this package's without BA²M
+            families = [
+                [base for base in cls.__mro__ if not issubclass(base, mixin)]
+                for mixin in (AttentionMixin, BA2MStagesMixin)
+            ]
+        for family in families:
+            base = next((b for b in family if b in self.registered), None)
+            if base is cls:
+                return node['type']
+            if base is not None and node.keys() - {'type'} <= _parameters(
+                base
             ):
-                taken = _parameters(base)
-                fits = all(key in taken for key in node if key != 'type')
-                return self.registered[base] if fits else None
+                return self.registered[base]
         return None
 
 
@@ -180,6 +201,21 @@ def _drop_plugins(path, node, types, changes):
         node['plugins'] = kept
     else:
         del node['plugins']
+
+
+def _attention(node):
+    entries = node.get('attention') or []
+    return [entries] if isinstance(entries, dict) else list(entries)
+
+
+def _drop_attention(path, node, changes):
+    entries = _attention(node)
+    kept = [e for e in entries if find_attention(e['type']) is not BA2M]
+    if len(kept) < len(entries):
+        changes.append(f'{path}: no attention that is BA2M')
+        node['attention'] = kept
+    if not kept:
+        node.pop('attention', None)
 
 
 def _drop_import(cfg, changes):

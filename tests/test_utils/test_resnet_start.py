@@ -161,6 +161,20 @@ def test_plugins_inside_blocks_start_anew(host):
     )
 
 
+def test_other_attention_starts_anew(host):
+    attention = dict(
+        type='ContextBlock', ratio=0.25, stages=(False, False, False, True)
+    )
+    cfg = make_config(host, attention=attention)
+    start, report = to_ba2m_start(make_torchvision().state_dict(), cfg)
+    new = [line.split()[1].strip(',') for line in report if line[:3] == 'new']
+    blocks = [f'layer4.{j}.context_block' for j in range(2)]
+    assert sorted(new) == sorted(
+        [*(f'layer{i}.ba2m' for i in (1, 2, 3, 4)), *blocks]
+    )
+    assert not any('context_block' in key for key in start['state_dict'])
+
+
 def test_old_checkpoints_have_no_counters(host):
     state = {
         key: value

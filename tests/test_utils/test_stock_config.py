@@ -2,7 +2,7 @@ import pytest
 from mmengine.config import Config
 
 from mmba2m import HOSTS
-from mmba2m.utils.stock_config import strip_config
+from mmba2m.utils.stock_config import find_ba2m_options, strip_config
 
 needs_mmdet = pytest.mark.skipif('mmdet' not in HOSTS, reason='no mmdet')
 needs_mmpretrain = pytest.mark.skipif(
@@ -99,14 +99,54 @@ def test_plugins_inside_blocks_go_and_others_stay():
     assert 'plugins' not in strip_config(cfg)[0].model.backbone
 
 
+@pytest.mark.parametrize('scope', HOSTS)
+@pytest.mark.parametrize('backbone', ['BA2MResNet', 'AttentionResNet'])
+@pytest.mark.parametrize('name', ['BA2M', 'mmba2m.BA2M'])
+def test_attention_that_is_ba2m_goes(scope, backbone, name):
+    entry = dict(type=name, position='residual', scale_by_batch=False)
+    cfg = make_config(scope, backbone, attention=entry)
+    assert find_ba2m_options(cfg)[-1]['scale_by_batch'] is False
+    stripped, changes, left = strip_config(cfg)
+    assert stripped.model.backbone == dict(type='ResNet', depth=18)
+    assert changes[0] == 'model.backbone: no attention that is BA2M'
+    assert 'custom_imports' not in stripped and not left
+    assert cfg.model.backbone.attention == entry
+
+
+@pytest.mark.parametrize('scope', HOSTS)
+@pytest.mark.parametrize('backbone', ['BA2MResNet', 'AttentionResNet'])
+def test_other_attention_stays(scope, backbone):
+    other = dict(type='ContextBlock', ratio=0.25)
+    entries = [dict(type='BA2M', position='after_conv1'), other]
+    cfg = make_config(scope, backbone, attention=entries)
+    stripped, _, left = strip_config(cfg)
+    assert stripped.model.backbone == dict(
+        type='AttentionResNet', depth=18, attention=[other]
+    )
+    assert left == ['model.backbone: AttentionResNet']
+    assert stripped.custom_imports == cfg.custom_imports
+    # there is nothing more to take out
+    assert strip_config(stripped)[1] == []
+
+
 @needs_mmpretrain
-def test_an_option_that_the_host_lacks_is_named():
+def test_plugins_that_the_host_lacks_stay():
     other = dict(
         cfg=dict(type='ContextBlock', ratio=0.25), position='after_conv2'
     )
     cfg = make_config('mmpretrain', plugins=[other])
+    stripped, _, left = strip_config(cfg)
+    assert stripped.model.backbone == dict(
+        type='AttentionResNet', depth=18, plugins=[other]
+    )
+    assert left == ['model.backbone: AttentionResNet']
+
+
+@pytest.mark.parametrize('scope', HOSTS)
+def test_an_option_that_the_host_lacks_is_named(scope):
+    cfg = make_config(scope, dept=18)
     with pytest.raises(
-        ValueError, match=r'model\.backbone: .*BA2MResNet .*plugins'
+        ValueError, match=r'model\.backbone: .*BA2MResNet .*dept'
     ):
         strip_config(cfg)
 

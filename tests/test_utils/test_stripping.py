@@ -66,6 +66,8 @@ def predict(network):
         dict(branches=('global',), norm_cfg=dict(type='GN', num_groups=1)),
         dict(plugins=PLUGINS),
         dict(plugins=PLUGINS, ba2m_stages=(False,) * 4),
+        dict(attention=dict(type='BA2M', reduction=4, position='residual')),
+        dict(attention=dict(type='ContextBlock', ratio=0.5)),
     ],
 )
 @each_host
@@ -84,7 +86,8 @@ def test_the_stock_network_predicts_the_same_bit_for_bit(host, options):
     state = network.state_dict()
     stripped, stock_cfg, _ = strip_checkpoint(dict(state_dict=state), cfg)
 
-    assert stock_cfg.model.type == 'ResNet'
+    other = options.get('attention', {}).get('type') == 'ContextBlock'
+    assert stock_cfg.model.type == ('AttentionResNet' if other else 'ResNet')
     models = import_module(f'{host}.registry').MODELS
     stock = models.build(stock_cfg.model)
     stock.load_state_dict(stripped['state_dict'], strict=True)

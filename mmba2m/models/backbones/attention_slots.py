@@ -111,6 +111,9 @@ class AttentionMixin:
             Defaults to None.
         **kwargs: Arguments of the host's backbone.
 
+    Attributes:
+        attention_names (list[str]): Names of all the modules.
+
     Raises:
         TypeError: If ``attention`` is not a dict with a type, or several.
         ValueError: If there is no module of that type, or it does not fit.
@@ -118,7 +121,7 @@ class AttentionMixin:
 
     def __init__(self, *args, attention=None, **kwargs):
         super().__init__(*args, **kwargs)
-        self._attention_names = []
+        self.attention_names = []
         if attention is None:
             attention = []
         elif isinstance(attention, dict):
@@ -133,7 +136,7 @@ class AttentionMixin:
         if any(cfg['type'] in ('Pretrained', PretrainedInit) for cfg in cfgs):
             return
         # MMPretrain's stages hand no init_weights on
-        for name in self._attention_names:
+        for name in self.attention_names:
             module = self.get_submodule(name)
             if hasattr(module, 'init_weights') and not getattr(
                 module, 'is_init', False
@@ -160,7 +163,7 @@ class AttentionMixin:
                 if not enabled:
                     continue
                 added = entry.fill(self, name, width)
-                self._attention_names += added
+                self.attention_names += added
                 if index > max(self.out_indices):
                     for child in added:
                         self.get_submodule(child).requires_grad_(False)

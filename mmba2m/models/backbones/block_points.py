@@ -143,7 +143,9 @@ def _hook(block, conv, hook):
     # nothing that both hosts have follows the last norm
     plugins = getattr(block, f'after_{conv}_plugin_names', None)
     last = plugins[-1] if plugins else f'norm{number}'
-    block.register_forward_pre_hook(_HookLast(last, hook))
+    keep = _HookLast(last, hook)
+    keep(block, ())
+    block.register_forward_pre_hook(keep)
 
 
 class _HookLast:
