@@ -2,8 +2,28 @@
 
 from .bam import BAM
 from .bridge_attention import BridgeAttention
+from .cbam import CBAM
+from .context_block import GC
+from .eca import ECA
 from .ge import GE
 from .positions import FEATURE_MAP_POSITIONS
+from .saam import SAAM
+from .se import SE
+from .sge import SGE
 from .sk import SK
+from .srm import SRM
 
-__all__ = ['BAM', 'FEATURE_MAP_POSITIONS', 'GE', 'SK', 'BridgeAttention']
+__all__ = [
+    'BAM',
+    'CBAM',
+    'ECA',
+    'FEATURE_MAP_POSITIONS',
+    'GC',
+    'GE',
+    'SAAM',
+    'SE',
+    'SGE',
+    'SK',
+    'SRM',
+    'BridgeAttention',
+]

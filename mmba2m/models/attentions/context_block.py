@@ -1,0 +1,54 @@
+"""GC: the global context block of GCNet.
+
+Paper: https://arxiv.org/abs/1904.11492.
+"""
+
+from mmcv.cnn import ContextBlock
+from mmengine.model import BaseModule
+
+from mmba2m.registry import MODELS
+
+from .positions import FEATURE_MAP_POSITIONS
+
+
+@MODELS.register_module()
+class GC(ContextBlock, BaseModule):
+    """Adds to all positions what a weighted average of them says.
+
+    ``y = x + W₂ ReLU(LN(W₁ z))`` with ``z = Σ_p softmax_p(W_k x)_p x_p``.
+    MMCV's ``ContextBlock`` with the paper's defaults; W₂ starts at 0, and the
+    module as the identity. The paper's networks have it in all stages but the
+    first: ``stages=(False, True, True, True)``.
+
+    Args:
+        in_channels (int): Channels C of the input.
+        ratio (float): The bottleneck has ``int(C · ratio)`` channels.
+            Defaults to 1/16.
+        pooling_type (str): 'att', or 'avg' for an average without weights.
+            Defaults to 'att'.
+        fusion_types (Sequence[str]): Of 'channel_add' and 'channel_mul', a
+            gate. Defaults to ('channel_add',).
+
+    Raises:
+        ValueError: If ``ratio`` leaves no channel.
+    """
+
+    positions = FEATURE_MAP_POSITIONS
+
+    def __init__(
+        self,
+        in_channels,
+        ratio=1 / 16,
+        pooling_type='att',
+        fusion_types=('channel_add',),
+    ):
+        if int(in_channels * ratio) < 1:
+            raise ValueError(
+                f'ratio={ratio} leaves GC none of {in_channels} channels'
+            )
+        super().__init__(in_channels, ratio, pooling_type, fusion_types)
+
+    def init_weights(self):
+        """Lets the module start as the identity, also in a backbone."""
+        super().init_weights()
+        self.reset_parameters()

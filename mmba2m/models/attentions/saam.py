@@ -1,0 +1,70 @@
+"""SAAM: Score-based Aggregated Attention Module.
+
+Paper: Lee and Chung, "Score-based Aggregation for Attention Modules in Image
+Classification Tasks", TIME-E 2019, doi 10.1109/TIME-E47986.2019.9353302. Only
+its abstract is public. It says that SAAM is channel attention, with a pooling
+that is learned, adjusts to the input, weighs each pixel by its importance,
+generalises average and max pooling, and so is a spatial attention.
+
+Everything else here is a reading: the score is a 1×1 convolution, a softmax
+over the pixels turns scores into weights, and the channel attention is SE's.
+A constant score is average pooling, a steep one picks a pixel.
+"""
+
+from torch import nn
+
+from mmba2m.registry import MODELS
+
+from .se import SE
+
+
+@MODELS.register_module()
+class SAAM(SE):
+    """SE over a weighted average of the pixels.
+
+    ``y = x · σ(W₂ ReLU(W₁ z))`` with ``z_c = Σ_p softmax_p(s)_p x_cp`` and
+    ``s = W_s x + b_s``. W_s starts at 0, where z is the average: the module
+    starts as :class:`SE`. A reading of the paper's abstract, see above.
+
+    Args:
+        in_channels (int): Channels C of the input.
+        reduction (int): r; the bottleneck has C // r channels. Defaults to
+            16.
+        per_channel (bool): Whether each channel has a score of its own, by a
+            depthwise convolution, or all share one. Defaults to False.
+
+    Raises:
+        ValueError: If ``reduction`` is out of range.
+    """
+
+    _abbr_ = 'saam'
+
+    def __init__(self, in_channels, reduction=16, per_channel=False):
+        super().__init__(in_channels, reduction)
+        self.per_channel = per_channel
+        # the bias has no effect, as in GC: a softmax ignores it
+        self.score = (
+            nn.Conv2d(in_channels, in_channels, 1, groups=in_channels)
+            if per_channel
+            else nn.Conv2d(in_channels, 1, 1)
+        )
+        self._init_score()
+
+    def init_weights(self):
+        """Lets the scores start equal."""
+        super().init_weights()
+        self._init_score()
+
+    def _init_score(self):
+        nn.init.zeros_(self.score.weight)
+        nn.init.zeros_(self.score.bias)
+
+    def squeeze(self, x):
+        """Pools by scores: (N, C, H, W) → (N, C, 1, 1)."""
+        weights = self.score(x).flatten(2).softmax(2)  # (N, 1 or C, H·W)
+        x = x.flatten(2)  # (N, C, H·W)
+        if self.per_channel:
+            pooled = (x * weights).sum(2, keepdim=True)  # (N, C, 1)
+        else:
+            pooled = x @ weights.transpose(1, 2)  # (N, C, 1)
+        return pooled.unsqueeze(3)
