@@ -7,6 +7,9 @@ a chart and a JSON file, from which both are made again with --report.
 
 import argparse
 import json
+import math
+import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -23,6 +26,8 @@ from mmba2m.utils.benchmark.report import draw_runs, format_runs
 from mmba2m.utils.benchmark.steps import PRECISIONS, Subject
 from mmba2m.utils.benchmark.timing import time_in_turn
 from mmba2m.utils.complexity import count_parameters
+
+MIN_SAMPLE_SECONDS = 0.05
 
 
 def parse_args():
@@ -147,8 +152,9 @@ def measure(args):
     Args:
         args (argparse.Namespace): From :func:`parse_args`.
 
-    Returns:
-        dict: For JSON: what was measured how, and every number.
+    Yields:
+        dict: For JSON: what was measured how, and every number; once after
+        each measure, with all before.
     """
     device = torch.device(args.device)
     if args.threads:
@@ -194,14 +200,10 @@ def measure(args):
     if 'inference' in args.measures:
         kinds += [('inference', batch) for batch in batches]
     for kind, batch in kinds:
-        run['measures'].append(
-            dict(
-                kind=kind,
-                shape=[batch, *shape[1:]],
-                **measure_kind(kind, [batch, *shape[1:]], subjects, args),
-            )
-        )
-    return run
+        shape = [batch, *shape[1:]]
+        measured = measure_kind(kind, shape, subjects, args)
+        run['measures'].append(dict(kind=kind, shape=shape, **measured))
+        yield run
 
 
 def measure_kind(kind, shape, subjects, args):
@@ -218,36 +220,41 @@ def measure_kind(kind, shape, subjects, args):
         steps[name] = prepare(images)
     print(f'{kind}, {"×".join(map(str, shape))}: {", ".join(steps)}')
     device = torch.device(args.device)
-    seconds = time_in_turn(
-        steps, device, args.tolerance, args.min_rounds, args.max_seconds
+    peak, seconds = {}, []
+    for name, step in steps.items():
+        step()  # compiles, allocates
+        start = time.perf_counter()
+        peak[name] = subjects[name].peak_memory(step, images)
+        seconds.append(time.perf_counter() - start)
+    times = time_in_turn(
+        steps,
+        device,
+        # of short steps several, that the clock sees more than itself
+        max(1, math.ceil(MIN_SAMPLE_SECONDS / min(seconds))),
+        args.tolerance,
+        args.min_rounds,
+        args.max_seconds,
     )
-    peak = {
-        name: subjects[name].peak_memory(step, images)
-        for name, step in steps.items()
-    }
-    return dict(seconds=seconds, peak_bytes=peak)
-
-
-def write_report(runs, out_dir):
-    """Writes table and chart, and prints the table."""
-    table = format_runs(runs)
-    (out_dir / 'benchmark.md').write_text(table, encoding='utf-8')
-    draw_runs(runs, out_dir / 'benchmark.png')
-    print(table)
-    print(f'written to {out_dir}')
+    return dict(seconds=times, peak_bytes=peak)
 
 
 def main():
     args = parse_args()
+    # not of interest to who measures only time
+    warnings.filterwarnings('ignore', message='BA2M: a batch norm')
     out_dir = Path(args.out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     if args.report:
         runs = [json.loads(Path(path).read_text()) for path in args.report]
     else:
-        runs = [measure(args)]
-        text = json.dumps(runs[0], indent=1)
-        (out_dir / 'benchmark.json').write_text(text, encoding='utf-8')
-    write_report(runs, out_dir)
+        for run in measure(args):
+            runs = [run]
+            text = json.dumps(run, indent=1)
+            (out_dir / 'benchmark.json').write_text(text, encoding='utf-8')
+    table = format_runs(runs)
+    (out_dir / 'benchmark.md').write_text(table, encoding='utf-8')
+    draw_runs(runs, out_dir / 'benchmark.png')
+    print(f'\n{table}\nwritten to {out_dir}')
 
 
 if __name__ == '__main__':

@@ -9,13 +9,14 @@ from .timing import median_interval, paired_ratios
 
 
 def format_runs(runs):
-    """Writes a Markdown table for each run.
+    """Writes Markdown tables.
 
     Args:
         runs (Sequence[dict]): As benchmark_backbone.py saves them.
 
     Returns:
-        str: The tables, each below a line that says how it was measured.
+        str: For each run a line that says how it was measured, and a table
+        for each measure.
     """
     return '\n\n'.join(_format_run(run) for run in runs) + '\n'
 
@@ -34,11 +35,6 @@ def describe_run(run):
     return ', '.join(parts)
 
 
-def format_environment(environment):
-    """Says in one line what a measurement was taken with."""
-    return ', '.join(f'{key} {value}' for key, value in environment.items())
-
-
 def title_measure(measure):
     """Names a measure with its batch and image size."""
     batch, _, height, width = measure['shape']
@@ -47,51 +43,44 @@ def title_measure(measure):
 
 
 def _format_run(run):
-    head = ['network', 'parameters']
-    rows = {
-        name: [label, f'{run["parameters"][name] / 1e6:.2f} M']
-        for name, label in run['labels'].items()
-    }
-    for measure in run['measures']:
-        baseline = next(iter(measure['seconds']))
-        unit, scale = _choose_unit(measure['seconds'][baseline])
-        head += [
-            f'{title_measure(measure)} [{unit}]',
-            f'× {run["labels"][baseline]}',
-            'peak memory [MiB]',
-            f'× {run["labels"][baseline]}',
-        ]
-        for name, row in rows.items():
-            if name not in measure['seconds']:
-                row += ['–'] * 4
-                continue
-            seconds = measure['seconds'][name]
-            ratios = paired_ratios(seconds, measure['seconds'][baseline])
-            peak = measure['peak_bytes'][name]
-            row += [
-                f'{median_interval(seconds)[0] * scale:.4g}',
-                '1'
-                if name == baseline
-                else '{:.3f} ({:.3f}–{:.3f})'.format(*median_interval(ratios)),
-                f'{peak / 2**20:.0f}',
-                '1'
-                if name == baseline
-                else f'{peak / measure["peak_bytes"][baseline]:.3f}',
-            ]
-    lines = [head, [':--', *['--:'] * (len(head) - 1)], *rows.values()]
-    rounds = ', '.join(
-        f'{title_measure(m)}: {len(next(iter(m["seconds"].values())))}'
-        for m in run['measures']
-    )
-    return '\n'.join(
+    tables = [_format_measure(run, measure) for measure in run['measures']]
+    environment = ', '.join(f'{k} {v}' for k, v in run['environment'].items())
+    return '\n\n'.join([f'{describe_run(run)} ({environment}).', *tables])
+
+
+def _format_measure(run, measure):
+    seconds, peaks = measure['seconds'], measure['peak_bytes']
+    baseline = next(iter(seconds))
+    versus = f'× {run["labels"][baseline]}'
+    unit, scale = _choose_unit(seconds[baseline])
+    rounds = len(seconds[baseline])
+    lines = [
         [
-            f'{describe_run(run)}.',
-            '',
-            *('| ' + ' | '.join(line) + ' |' for line in lines),
-            '',
-            f'Rounds: {rounds}. {format_environment(run["environment"])}.',
-        ]
-    )
+            f'{title_measure(measure)} ({rounds} rounds)',
+            'parameters',
+            f'time [{unit}]',
+            versus,
+            'peak memory [MiB]',
+            versus,
+        ],
+        [':--', *['--:'] * 5],
+    ]
+    for name in seconds:
+        ratios = paired_ratios(seconds[name], seconds[baseline])
+        ratio = '{:.3f} ({:.3f}–{:.3f})'.format(*median_interval(ratios))
+        lines.append(
+            [
+                run['labels'][name],
+                f'{run["parameters"][name]:,}',
+                f'{median_interval(seconds[name])[0] * scale:.4g}',
+                '1' if name == baseline else ratio,
+                f'{peaks[name] / 2**20:.0f}',
+                '1'
+                if name == baseline
+                else f'{peaks[name] / peaks[baseline]:.3f}',
+            ]
+        )
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def _choose_unit(seconds):
@@ -105,53 +94,46 @@ def draw_runs(runs, out):
         runs (Sequence[dict]): As in :func:`format_runs`.
         out (str | Path): File to write, PNG or PDF.
     """
-    panels = [
-        panel for run in runs for panel in _list_panels(run)
-    ]  # (title, axis label, {label: (ratio, low, high)})
-    heights = [len(bars) * 0.3 + 0.9 for _, _, bars in panels]
+    rows = [
+        (run, measure)
+        for run in runs
+        for measure in run['measures']
+        if len(measure['seconds']) > 1
+    ]
+    if not rows:
+        return
+    heights = [len(m['seconds']) * 0.28 + 0.7 for _, m in rows]
     figure, axes = plt.subplots(
-        len(panels),
-        1,
-        figsize=(8, sum(heights)),
+        len(rows),
+        2,
+        figsize=(10, sum(heights)),
         height_ratios=heights,
+        sharey='row',
         layout='constrained',
         squeeze=False,
     )
-    for axis, panel in zip(axes[:, 0], panels, strict=True):
-        _draw_panel(axis, *panel)
+    for (left, right), (run, measure) in zip(axes, rows, strict=True):
+        seconds, peaks = measure['seconds'], measure['peak_bytes']
+        baseline, *names = seconds
+        labels = [run['labels'][name] for name in names]
+        times = [
+            median_interval(paired_ratios(seconds[name], seconds[baseline]))
+            for name in names
+        ]
+        memory = [[peaks[name] / peaks[baseline]] * 3 for name in names]
+        versus = f'relative to {run["labels"][baseline]} (×)'
+        _draw_bars(left, labels, times, f'time {versus}')
+        _draw_bars(right, labels, memory, f'peak memory {versus}')
+        left.set_title(title_measure(measure), fontsize=10, loc='left')
+        right.set_title(describe_run(run), fontsize=8, loc='right')
     figure.savefig(out, dpi=120)
     plt.close(figure)
 
 
-def _list_panels(run):
-    panels = []
-    for measure in run['measures']:
-        baseline = next(iter(measure['seconds']))
-        times, peaks = {}, {}
-        for name, seconds in measure['seconds'].items():
-            if name == baseline:
-                continue
-            label = run['labels'][name]
-            times[label] = median_interval(
-                paired_ratios(seconds, measure['seconds'][baseline])
-            )
-            ratio = (
-                measure['peak_bytes'][name] / measure['peak_bytes'][baseline]
-            )
-            peaks[label] = (ratio, ratio, ratio)
-        if times:
-            title = f'{title_measure(measure)}, {describe_run(run)}'
-            unit = f'relative to {run["labels"][baseline]} (×)'
-            panels.append((title, f'time {unit}', times))
-            panels.append((title, f'peak memory {unit}', peaks))
-    return panels
-
-
-def _draw_panel(axis, title, xlabel, bars):
-    names = list(bars)[::-1]
-    values = [bars[name] for name in names]
+def _draw_bars(axis, labels, values, xlabel):
+    """Draws (median, low, high) as bars that begin at 1."""
     axis.barh(
-        names,
+        labels,
         [median - 1 for median, _, _ in values],
         left=1,
         color='0.7',
@@ -174,6 +156,6 @@ def _draw_panel(axis, title, xlabel, bars):
         )
     ends = [1, *(end for _, *interval in values for end in interval)]
     room = max(max(ends) - min(ends), 0.02)
-    axis.set_xlim(min(ends) - 0.15 * room, max(ends) + 0.15 * room)
-    axis.set_title(title, fontsize=10, loc='left')
+    axis.set_xlim(min(ends) - 0.2 * room, max(ends) + 0.2 * room)
+    axis.set_ylim(len(labels) - 0.4, -0.6)  # the first on top
     axis.set_xlabel(xlabel)

@@ -10,11 +10,10 @@ import torch
 def time_in_turn(
     steps,
     device,
+    count=1,
     tolerance=0.01,
     min_rounds=6,
     max_seconds=120,
-    min_sample_seconds=0.05,
-    warmup=2,
 ):
     """Times steps in rounds, A B C A B C.
 
@@ -26,31 +25,20 @@ def time_in_turn(
     another round would not end before ``max_seconds``.
 
     Args:
-        steps (dict[str, Callable]): What is timed, by name; the ratios are
-            to the first.
+        steps (dict[str, Callable]): What is timed, by name, each warmed up;
+            the ratios are to the first.
         device (torch.device): Where they compute.
+        count (int): How often a step is run in a round. Defaults to 1.
         tolerance (float): Half the width of the interval, as a part of the
             median. Defaults to 0.01.
         min_rounds (int): Rounds before the tolerance may end them; the
             interval of fewer than 6 has less than 95 %. Defaults to 6.
-        max_seconds (float): Time for all rounds, the warm-up aside; two
-            rounds are always done. Defaults to 120.
-        min_sample_seconds (float): Short steps are repeated within a round
-            until they take this long. Defaults to 0.05.
-        warmup (int): Runs of each step before the first round. Defaults
-            to 2.
+        max_seconds (float): Time for all rounds; two are always done.
+            Defaults to 120.
 
     Returns:
         dict[str, list[float]]: Seconds per step and round.
     """
-    for _ in range(warmup):
-        # the last of them counts: the first one compiles and allocates
-        warm = {
-            name: time_step(step, 1, device) for name, step in steps.items()
-        }
-    shortest = min(warm.values(), default=min_sample_seconds)
-    count = max(1, math.ceil(min_sample_seconds / shortest))
-
     names = list(steps)
     times = {name: [] for name in names}
     begin = time.perf_counter()
