@@ -78,28 +78,22 @@ class GE(BaseModule):
         self.variant = variant
         self.extent = extent
         self.map_size = None
-        self.excite = nn.Identity()
         if variant == 'theta-':
             self.gather = self._pool()
-            return
-        if extent == 'global':
-            if map_size is None:
-                raise ValueError(
-                    f'GE with variant={variant!r} and global extent has a '
-                    'kernel as large as the map, and needs map_size. In a '
-                    'backbone, add input_size=224 (or whatever the images '
-                    "measure) to its entry of 'attention'; for images of any "
-                    "size, take extent 2, 4 or 8, or variant='theta-'"
-                )
-            self.map_size = to_2tuple(map_size)
-        self.gather = self._convolve(in_channels, bias, norm_cfg)
+        else:
+            if extent == 'global':
+                self.map_size = self._check_size(map_size)
+            self.gather = self._convolve(in_channels, bias, norm_cfg)
+        self.excite = nn.Sequential()
         if variant == 'theta+':
             mid_channels = reduce_channels(self, in_channels, reduction)
-            self.excite = nn.Sequential(
-                nn.ReLU(inplace=True),
-                nn.Conv2d(in_channels, mid_channels, 1),
-                nn.ReLU(inplace=True),
-                nn.Conv2d(mid_channels, in_channels, 1),
+            self.excite.extend(
+                [
+                    nn.ReLU(inplace=True),
+                    nn.Conv2d(in_channels, mid_channels, 1),
+                    nn.ReLU(inplace=True),
+                    nn.Conv2d(mid_channels, in_channels, 1),
+                ]
             )
             self._init_excite()
 
@@ -126,6 +120,17 @@ class GE(BaseModule):
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
+
+    def _check_size(self, map_size):
+        if map_size is None:
+            raise ValueError(
+                f'GE with variant={self.variant!r} and global extent has a '
+                'kernel as large as the map, and needs map_size. In a '
+                'backbone, add input_size=224 (or whatever the images '
+                "measure) to its entry of 'attention'; for images of any "
+                "size, take extent 2, 4 or 8, or variant='theta-'"
+            )
+        return to_2tuple(map_size)
 
     def _pool(self):
         if self.extent == 'global':
