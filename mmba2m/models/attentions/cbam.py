@@ -2,7 +2,8 @@
 
 Paper: https://arxiv.org/abs/1807.06521. As in the authors' code
 (https://github.com/Jongchan/attention-module), a batch norm follows the 7×7
-convolution, and starts with a scale of 0.
+convolution and starts with a scale of 0, and the MLP starts as PyTorch's
+linear layers, without biases.
 """
 
 import torch
@@ -63,14 +64,18 @@ class CBAM(BaseModule):
             2, 1, kernel_size, padding=kernel_size // 2, bias=False
         )
         self.norm = BranchNorm(norm_cfg, 1)
-        self._init_norm()
+        self._init_gates()
 
     def init_weights(self):
-        """Lets the gate over positions start as 1/2."""
+        """Starts as the authors do, see above."""
         super().init_weights()
-        self._init_norm()
+        self._init_gates()
 
-    def _init_norm(self):
+    def _init_gates(self):
+        for fc in (self.mlp[0], self.mlp[2]):
+            # He's initialisation would saturate the gates
+            fc.reset_parameters()
+            nn.init.zeros_(fc.bias)
         for parameter in self.norm.parameters():
             nn.init.zeros_(parameter)
 

@@ -68,6 +68,17 @@ def test_second_gate_starts_as_one_half():
         module.init_weights()
 
 
+def test_mlp_starts_small():
+    module = CBAM(64, reduction=4)
+    for _ in range(2):
+        for fc in (module.mlp[0], module.mlp[2]):
+            bound = fc.in_channels**-0.5
+            assert 0.9 * bound < fc.weight.abs().max() <= bound
+            assert not fc.bias.any()
+            kaiming_init(fc, bias=1)  # as a backbone does
+        module.init_weights()
+
+
 def test_number_of_parameters():
     for c in (64, 256, 2048):
         assert count(CBAM(c)) == 2 * c**2 // 16 + c // 16 + c + 98 + 2

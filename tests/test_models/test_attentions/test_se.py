@@ -46,6 +46,19 @@ def test_equals_the_layer_of_a_host(host):
     assert_equal(module(x), layer(x))
 
 
+@pytest.mark.skipif('mmpretrain' not in HOSTS, reason='is of mmpretrain')
+def test_loads_an_se_resnet():
+    models = import_module('mmpretrain.registry').MODELS
+    cfg = dict(depth=50, num_stages=1, out_indices=(0,))
+    other = models.build(dict(type='SEResNet', **cfg)).eval()
+    network = models.build(
+        dict(type='AttentionResNet', attention=dict(type='SE'), **cfg)
+    ).eval()
+    network.load_state_dict(other.state_dict())
+    x = torch.randn(2, 3, 33, 32)
+    assert torch.equal(network(x)[0], other(x)[0])
+
+
 def test_equals_timm():
     timm = pytest.importorskip('timm.layers')
     module = randomize(SE(32, reduction=4))
