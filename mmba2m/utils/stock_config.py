@@ -11,6 +11,7 @@ from mmengine.registry import Registry
 from mmba2m.models.backbones.attention_slots import (
     AttentionMixin,
     find_attention,
+    to_entries,
 )
 from mmba2m.models.backbones.ba2m_stages import BA2MStagesMixin
 from mmba2m.models.layers import BA2M
@@ -105,7 +106,9 @@ def find_ba2m_options(cfg):
         if issubclass(cls, BA2MStagesMixin):
             options.append(dict(node.get('ba2m_cfg') or {}))
         # there its name does without the scope
-        options += [e for e in _attention(node) if e['type'] == 'BA2M']
+        options += [
+            e for e in to_entries(node.get('attention')) if e['type'] == 'BA2M'
+        ]
     return options
 
 
@@ -203,13 +206,8 @@ def _drop_plugins(path, node, types, changes):
         del node['plugins']
 
 
-def _attention(node):
-    entries = node.get('attention') or []
-    return [entries] if isinstance(entries, dict) else list(entries)
-
-
 def _drop_attention(path, node, changes):
-    entries = _attention(node)
+    entries = to_entries(node.get('attention'))
     kept = [e for e in entries if find_attention(e['type']) is not BA2M]
     if len(kept) < len(entries):
         changes.append(f'{path}: no attention that is BA2M')

@@ -1,6 +1,7 @@
 """The mixin that puts attention modules into a host's backbone."""
 
 import inspect
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 
@@ -58,6 +59,15 @@ def find_attention(name):
             f'{", ".join(list_attentions())}'
         )
     return cls
+
+
+def to_entries(attention):
+    """Makes a list of whatever the option ``attention`` is."""
+    if attention is None:
+        return []
+    return (
+        [*attention] if isinstance(attention, (list, tuple)) else [attention]
+    )
 
 
 class AttentionMixin:
@@ -121,12 +131,10 @@ class AttentionMixin:
 
     def __init__(self, *args, attention=None, **kwargs):
         super().__init__(*args, **kwargs)
+        # now, as some backbones find it by the last layer of a stage
+        self._stage_list = self._stages()
         self.attention_names = []
-        if attention is None:
-            attention = []
-        elif isinstance(attention, dict):
-            attention = [attention]
-        self._add_attention(attention)
+        self._add_attention(to_entries(attention))
 
     def init_weights(self):
         """Initialises the host's layers, then the modules by their own."""
@@ -158,7 +166,7 @@ class AttentionMixin:
         entries.sort(key=lambda e: (e.behind_stage, not e.replaces_conv))
         for entry in entries:
             for enabled, (index, name, width) in zip(
-                entry.stages, self._stages(), strict=True
+                entry.stages, self._stage_list, strict=True
             ):
                 if not enabled:
                     continue
@@ -181,11 +189,10 @@ class _Entry:
             )
         cfg = dict(cfg)
         self.cls = find_attention(cfg.pop('type'))
-        self.name = f'{infer_abbr(self.cls)}{cfg.pop("postfix", "")}'
         self.reads_all = hasattr(self.cls, 'from_convs')
         self.factory = self.cls.from_convs if self.reads_all else self.cls
 
-        stages = backbone._stages()
+        stages = backbone._stage_list
         block = next(backbone.get_submodule(stages[0][1]).children())
         self.points = find_positions(block)
         positions = getattr(self.cls, 'positions', FEATURE_MAP_POSITIONS)
@@ -198,6 +205,8 @@ class _Entry:
             )
         self.behind_stage = self.position == _STAGE
         self.replaces_conv = self.position in self.points.values()
+        if not self.replaces_conv:
+            self.name = f'{infer_abbr(self.cls)}{cfg.pop("postfix", "")}'
 
         self.stages = cfg.pop('stages', None)
         if self.stages is None:
@@ -212,7 +221,7 @@ class _Entry:
         self.sizes = None
         input_size = cfg.pop('input_size', None)
         if input_size is not None:
-            if 'map_size' not in inspect.signature(self.factory).parameters:
+            if 'map_size' not in inspect.signature(self.cls).parameters:
                 raise ValueError(
                     f'{self.cls.__name__} takes maps of any size, so it has '
                     f'no use for input_size={input_size}'
@@ -224,47 +233,53 @@ class _Entry:
         """Fills one stage and returns the names of what was added."""
         stage = backbone.get_submodule(name)
         if self.behind_stage:
-            module = self._build(name, name, in_channels=width)
-            return [self._add(stage, name, module)]
-        return [
-            self._put_into(block, f'{name}.{child}')
-            for child, block in stage.named_children()
-        ]
+            with _naming(name):
+                self._add(stage, self._build(name, in_channels=width))
+            return [f'{name}.{self.name}']
+        added = []
+        for child, block in stage.named_children():
+            with _naming(f'{name}.{child}'):
+                at = self._put_into(block, f'{name}.{child}')
+            added.append(f'{name}.{child}.{at}')
+        return added
 
     def _put_into(self, block, name):
         conv = self.points[self.position]
-        conv_name = f'{name}.{conv}'
+        build = partial(self._build, f'{name}.{conv}')
         if self.replaces_conv:
-            replace_conv(block, conv, partial(self._build, name, conv_name))
-            return conv_name
+            replace_conv(block, conv, build)
+            return conv
         if self.reads_all:
-            convs = [getattr(block, c) for c in find_convs_to(block, conv)]
-            module = self._build(name, conv_name, convs)
-            run = run_on_all
+            convs = find_convs_to(block, conv)
+            self._add(block, build([getattr(block, c) for c in convs]))
+            run_on_all(block, conv, self.name)
         else:
             channels = getattr(block, conv).out_channels
-            module = self._build(name, conv_name, in_channels=channels)
-            run = run_behind
-        added = self._add(block, name, module)
-        run(block, conv, self.name)
-        return added
+            self._add(block, build(in_channels=channels))
+            run_behind(block, conv, self.name)
+        return self.name
 
-    def _build(self, name, at, *args, **kwargs):
+    def _build(self, at, *args, **kwargs):
         if self.sizes is not None:
             before, behind = self.sizes[at]
             kwargs['map_size'] = before if self.replaces_conv else behind
-        try:
-            return self.factory(*args, **kwargs, **self.cfg)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f'{name}: {error}') from None
+        return self.factory(*args, **kwargs, **self.cfg)
 
-    def _add(self, parent, name, module):
+    def _add(self, parent, module):
         if hasattr(parent, self.name):
             raise ValueError(
-                f'{name} has a {self.name!r} already; give one a postfix'
+                f'there is a {self.name!r} already; give one a postfix'
             )
         parent.add_module(self.name, module)
-        return f'{name}.{self.name}'
+
+
+@contextmanager
+def _naming(place):
+    """Names the place in what a module does not take."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f'{place}: {error}') from None
 
 
 def _trace_sizes(backbone, input_size):

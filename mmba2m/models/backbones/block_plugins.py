@@ -1,6 +1,6 @@
 """MMDetection's ``plugins`` option for MMPretrain's residual blocks."""
 
-from .attention_slots import AttentionMixin
+from .attention_slots import AttentionMixin, to_entries
 
 
 class BlockPluginsMixin(AttentionMixin):
@@ -28,8 +28,6 @@ class BlockPluginsMixin(AttentionMixin):
     """
 
     def __init__(self, *args, plugins=None, attention=None, **kwargs):
-        if isinstance(attention, dict):
-            attention = [attention]
         plugins = [
             dict(
                 plugin['cfg'],
@@ -39,5 +37,5 @@ class BlockPluginsMixin(AttentionMixin):
             for plugin in plugins or ()
         ]
         super().__init__(
-            *args, attention=[*plugins, *(attention or ())], **kwargs
+            *args, attention=[*plugins, *to_entries(attention)], **kwargs
         )
