@@ -22,6 +22,7 @@ from .ba2m_branches import (
 )
 from .batch_sum import batch_exp_sum
 from .outer_max import mean_outer_max
+from .shared_projection import shared_projection
 
 BRANCHES = ('channel', 'local', 'global')
 INFERENCE_MODES = ('population', 'identity', 'sample', 'batch')
@@ -167,16 +168,18 @@ class BA2M(nn.Module):
         Returns:
             Tensor: Shape (N,), between 0 and 1.
         """
+        channel, local, global_ = self._attend(x)
         spatial = []  # (N, 1, H, W) each
-        if self.local_spatial is not None:
-            spatial.append(self.local_spatial(x))
-        if self.global_spatial is not None:
-            maps = self.global_spatial(x)  # (N, 1, ⌈H/2⌉, ⌈W/2⌉)
-            spatial.append(F.interpolate(maps, x.shape[-2:], mode='nearest'))
+        if local is not None:
+            spatial.append(local)
+        if global_ is not None:
+            spatial.append(
+                F.interpolate(global_, x.shape[-2:], mode='nearest')
+            )
         # max and sigmoid commute
         a = p = None
-        if self.channel is not None:
-            a = self._sigmoid(self.channel(x))  # (N, C)
+        if channel is not None:
+            a = self._sigmoid(channel)  # (N, C)
         if spatial:
             maps = spatial[0]
             if len(spatial) == 2:
@@ -185,6 +188,23 @@ class BA2M(nn.Module):
         if a is None:
             return p.mean(1)
         return a.mean(1) if p is None else mean_outer_max(a, p)
+
+    def _attend(self, x):
+        """Returns the maps of the three branches, None for those left out."""
+        branches = (self.channel, self.local_spatial, self.global_spatial)
+        if None in branches or self.global_spatial.conv is None:
+            return [branch and branch(x) for branch in branches]
+        mean, local, qkv, conv = shared_projection(
+            x,
+            self.local_spatial[0],
+            self.global_spatial.qkv,
+            self.global_spatial.conv,
+        )
+        return (
+            self.channel.follow(mean),
+            self.local_spatial.follow(local),
+            self.global_spatial.combine(qkv, conv),
+        )
 
     def weigh(self, sar):
         """Turns SARs into weights (Eqs. 10–12, or the inference mode).

@@ -17,6 +17,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from .batch_sum import is_distributed
 
+CPU_LANES = 16  # numbers of 32 bits in a vector of AVX-512
+
 
 class BranchNorm(nn.Module):
     """A norm layer that also takes a single value.
@@ -90,7 +92,15 @@ class BranchNorm(nn.Module):
         return x.numel() == x.size(1) and norm.running_mean is not None
 
 
-class ChannelAttention(nn.Sequential):
+class _Branch(nn.Sequential):
+    def follow(self, x):
+        """Does what ``forward`` does behind the first layer."""
+        for layer in list(self)[1:]:
+            x = layer(x)
+        return x
+
+
+class ChannelAttention(_Branch):
     """Channel attention (Eq. 6): (N, C, H, W) → (N, C, 1, 1).
 
     Args:
@@ -110,7 +120,7 @@ class ChannelAttention(nn.Sequential):
         )
 
 
-class LocalSpatialAttention(nn.Sequential):
+class LocalSpatialAttention(_Branch):
     """Local spatial attention (Eq. 7): (N, C, H, W) → (N, 1, H, W).
 
     Two 3×3 convolutions as in BAM, whose settings the paper takes; with the
@@ -193,27 +203,46 @@ class GlobalSpatialAttention(nn.Module):
 
     def forward(self, x):
         """Returns the attention map, (N, 1, h, w) with h = ⌈H/2⌉."""
-        maps = self.attend(x)  # (N, d/2, h, w)
-        if self.conv is not None:
-            maps = torch.cat([self.conv(x), maps], dim=1)  # (N, d, h, w)
+        conv = None if self.conv is None else self.conv(x)
+        return self.combine(self.qkv(x), conv)
+
+    def combine(self, qkv, conv):
+        """Turns what ``qkv`` and ``conv`` give into the map of ``forward``.
+
+        Args:
+            qkv (Tensor): Shape (N, 3·d/2, h, w).
+            conv (Tensor | None): Shape (N, d/2, h, w).
+
+        Returns:
+            Tensor: Shape (N, 1, h, w).
+        """
+        maps = self.attend(qkv)
+        if conv is not None:
+            maps = torch.cat([conv, maps], dim=1)  # (N, d, h, w)
         return self.head(maps)
 
-    def attend(self, x):
-        """Attention over positions: (N, C, H, W) → (N, d/2, h, w)."""
-        q, k, v = self.qkv(x).chunk(3, dim=1)  # (N, d/2, h, w) each
+    def attend(self, qkv):
+        """Attention over positions: (N, 3·d/2, h, w) → (N, d/2, h, w)."""
+        q, k, v = qkv.chunk(3, dim=1)  # (N, d/2, h, w) each
         h, w = q.shape[-2:]
         limit = self.max_kv_size
         if limit is not None and (h > limit or w > limit):
             size = (min(h, limit), min(w, limit))
             k = F.adaptive_avg_pool2d(k, size)
             v = F.adaptive_avg_pool2d(v, size)
+        head_channels = q.size(1) // self.num_heads
         out = F.scaled_dot_product_attention(
-            self._to_tokens(q), self._to_tokens(k), self._to_tokens(v)
-        )  # (N, heads, h·w, d_h)
-        out = out.transpose(-2, -1).reshape(q.size(0), -1, h, w)
-        return self.proj(out)
+            *(self._to_tokens(maps, head_channels) for maps in (q, k, v)),
+            scale=head_channels**-0.5,
+        )  # (N, heads, h·w, d_h or more)
+        out = out[..., :head_channels].transpose(-2, -1)
+        return self.proj(out.reshape(q.size(0), -1, h, w))
 
-    def _to_tokens(self, maps):
+    def _to_tokens(self, maps, head_channels):
         tokens = maps.flatten(2).unflatten(1, (self.num_heads, -1))
+        tokens = tokens.transpose(-2, -1)  # (N, heads, L, d_h)
+        if tokens.device.type == 'cpu' and head_channels < CPU_LANES:
+            # zeros change nothing, and full vectors take a third less time
+            return F.pad(tokens, (0, CPU_LANES - head_channels))
         # contiguous: strided ones take the slow path on the CPU
-        return tokens.transpose(-2, -1).contiguous()  # (N, heads, L, d_h)
+        return tokens.contiguous()

@@ -9,7 +9,8 @@ def mean_outer_max(a: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
 
     Of the sorted ``a``, a value of ``p`` replaces those below it and leaves
     the sum of the rest: a binary search and a table of suffix sums per value
-    take O((C + P) log C) time and O(C + P) memory instead of O(C·P).
+    take O((C + P) log C) time and O(C + P) memory instead of O(C·P). Of the
+    two, the shorter is the one that is sorted.
 
     Args:
         a (Tensor): Shape (N, C).
@@ -20,6 +21,8 @@ def mean_outer_max(a: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """
     if torch.onnx.is_in_onnx_export():  # ONNX knows no binary search
         return torch.maximum(a[:, :, None], p[:, None]).mean((1, 2))
+    if p.size(1) < a.size(1):
+        a, p = p, a
     ascending = a.sort(dim=1).values
     # suffix_sums[:, k] = sum of ascending[:, k:]
     suffix_sums = F.pad(ascending.flip(1).cumsum(1).flip(1), (0, 1))
