@@ -49,11 +49,12 @@ def test_equals_the_layer_of_a_host(host):
 @pytest.mark.skipif('mmpretrain' not in HOSTS, reason='is of mmpretrain')
 def test_loads_an_se_resnet():
     models = import_module('mmpretrain.registry').MODELS
-    cfg = dict(depth=50, num_stages=1, out_indices=(0,))
-    other = models.build(dict(type='SEResNet', **cfg)).eval()
+    cfg = dict(depth=50, num_stages=1, strides=(1,), dilations=(1,))
+    cfg['out_indices'] = (0,)
+    other = models.build(dict(type='SEResNet', **cfg))
     network = models.build(
         dict(type='AttentionResNet', attention=dict(type='SE'), **cfg)
-    ).eval()
+    )
     network.load_state_dict(other.state_dict())
     x = torch.randn(2, 3, 33, 32)
     assert torch.equal(network(x)[0], other(x)[0])
