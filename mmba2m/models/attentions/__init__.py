@@ -1,5 +1,7 @@
 """Attention modules for the blocks and stages of residual networks."""
 
+from .aa_conv import AAConv2d
+from .aw_conv import AWConv2d
 from .bam import BAM
 from .bridge_attention import BridgeAttention
 from .cbam import CBAM
@@ -8,6 +10,7 @@ from .eca import ECA
 from .ge import GE
 from .positions import FEATURE_MAP_POSITIONS
 from .saam import SAAM
+from .sasa import SASA
 from .se import SE
 from .sge import SGE
 from .sk import SK
@@ -21,9 +24,12 @@ __all__ = [
     'GC',
     'GE',
     'SAAM',
+    'SASA',
     'SE',
     'SGE',
     'SK',
     'SRM',
+    'AAConv2d',
+    'AWConv2d',
     'BridgeAttention',
 ]

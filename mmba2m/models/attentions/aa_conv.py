@@ -1,0 +1,200 @@
+"""AA: attention-augmented convolution.
+
+Paper: https://arxiv.org/abs/1904.09925. Readings: a strided convolution,
+whose attention gets its input through average pooling (which the paper uses
+to save memory), and that each head has a value channel at least.
+"""
+
+import torch
+from mmengine.utils import to_2tuple
+from torch import nn
+
+from mmba2m.registry import MODELS
+
+from .conv_like import ConvLike
+from .relative_attention import attend, relative_logits
+
+
+@MODELS.register_module()
+class AAConv2d(ConvLike):
+    """A convolution beside attention over all positions.
+
+    Of C2 output channels, the convolution gives C2 - dv and attention dv::
+
+        y = concat(Conv(x), W_O · MHA(x))
+
+    Each head attends with ``softmax(q · (k + r_row + r_col) / √d) v`` (Eqs. 3
+    and 4). r_row and r_col are embeddings of how many rows and columns away
+    the key is; all heads share them, and there are 2H - 1 and 2W - 1, so the
+    module works on one size of the map only; ``relative=False`` has none.
+    With stride, the attention's input is average-pooled over 3×3 positions.
+
+    Time grows with the square of the positions, memory does not. The paper
+    has it in stages 2 to 4, ``stages=(False, True, True, True)``.
+
+    The convolution has fewer output channels than the one it replaces: a
+    checkpoint with plain convolutions cannot fill this layer.
+
+    Args:
+        in_channels (int): C1.
+        out_channels (int): C2.
+        kernel_size (int | tuple[int]): The convolution's.
+        stride (int | tuple[int]): s. Defaults to 1.
+        padding (int | tuple[int]): Defaults to 0.
+        dilation (int | tuple[int]): Defaults to 1.
+        groups (int): The convolution's; must divide C2 - dv. Defaults to 1.
+        bias (bool): Whether the convolution and W_O have a bias. Defaults to
+            True.
+        kappa (float): dk = kappa · C2 channels for the keys, rounded down to
+            a multiple of the heads. Defaults to 0.2.
+        upsilon (float): dv = upsilon · C2 channels for the values, rounded
+            down to a multiple of the heads, but at least one for each.
+            Defaults to 0.1.
+        num_heads (int): Defaults to 8.
+        min_head_channels (int): Of the keys of a head, at least. Defaults to
+            20.
+        relative (bool): Whether there are embeddings of relative positions.
+            Defaults to True.
+        map_size (int | tuple[int] | None): (H, W) of the input, needed with
+            ``relative``. Defaults to None.
+
+    Raises:
+        ValueError: If ``map_size`` is missing, or in ``forward`` the map has
+            another; if no channels are left for the convolution, or groups
+            do not divide them; for arguments out of range; or if a padding
+            does not keep the size.
+    """
+
+    _abbr_ = 'aa_conv'
+    positions = ('conv2', 'conv1', 'conv3')
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=True,
+        kappa=0.2,
+        upsilon=0.1,
+        num_heads=8,
+        min_head_channels=20,
+        relative=True,
+        map_size=None,
+    ):
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+        )
+        if kappa < 0 or upsilon < 0 or num_heads < 1 or min_head_channels < 1:
+            raise ValueError(
+                'AAConv2d needs kappa and upsilon of at least 0, num_heads '
+                f'and min_head_channels of at least 1, got kappa={kappa}, '
+                f'upsilon={upsilon}, num_heads={num_heads} and '
+                f'min_head_channels={min_head_channels}'
+            )
+        head_channels = max(
+            int(kappa * out_channels) // num_heads, min_head_channels
+        )
+        self.num_heads = num_heads
+        self.key_channels = head_channels * num_heads
+        self.value_channels = num_heads * max(
+            int(upsilon * out_channels) // num_heads, 1
+        )
+        conv_channels = out_channels - self.value_channels
+        if conv_channels < 1 or conv_channels % groups:
+            raise ValueError(
+                f'{self.value_channels} of the {out_channels} channels of '
+                f'AAConv2d are attention (upsilon={upsilon}, '
+                f'num_heads={num_heads}); the {conv_channels} that are left '
+                f'cannot be a convolution with groups={groups}'
+            )
+        if relative and map_size is None:
+            raise ValueError(
+                'AAConv2d has embeddings for one size of its map, and needs '
+                'map_size. In a backbone, add input_size=224 (or whatever '
+                "the images measure) to its entry of 'attention'; for images "
+                'of any size, take relative=False'
+            )
+        self.map_size = to_2tuple(map_size) if relative else None
+        self.conv = nn.Conv2d(
+            in_channels,
+            conv_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+        self.pool = nn.Identity()
+        if self.stride != (1, 1):
+            self.pool = nn.AvgPool2d(
+                tuple(2 * s - 1 for s in self.stride),
+                stride=self.stride,
+                padding=tuple(s - 1 for s in self.stride),
+                count_include_pad=False,
+            )
+        self.qkv = nn.Conv2d(
+            in_channels,
+            2 * self.key_channels + self.value_channels,
+            1,
+            bias=False,
+        )
+        self.proj = nn.Conv2d(
+            self.value_channels, self.value_channels, 1, bias=bias
+        )
+        if relative:
+            height, width = (
+                -(-n // s)
+                for n, s in zip(self.map_size, self.stride, strict=True)
+            )
+            self.row_embedding = _make_embedding(height, head_channels)
+            self.col_embedding = _make_embedding(width, head_channels)
+
+    def forward(self, x):
+        """(N, C1, H, W) → (N, C2, ⌈H/s⌉, ⌈W/s⌉)."""
+        size = tuple(x.shape[-2:])
+        if self.map_size not in (None, size):
+            raise ValueError(
+                f'AAConv2d was built for a map of {self.map_size}, got {size}'
+            )
+        return torch.cat([self.conv(x), self.attend(x)], dim=1)
+
+    def attend(self, x):
+        """Attends: (N, C1, H, W) → (N, dv, ⌈H/s⌉, ⌈W/s⌉)."""
+        maps = self.qkv(self.pool(x)).split(
+            [self.key_channels, self.key_channels, self.value_channels], dim=1
+        )
+        q, k, v = (
+            m.unflatten(1, (self.num_heads, -1)).permute(0, 1, 3, 4, 2)
+            for m in maps
+        )  # (N, heads, h, w, d)
+        q = q * q.size(-1) ** -0.5
+        logits = None
+        if self.map_size is not None:
+            rows = relative_logits(q.transpose(2, 3), self.row_embedding)
+            cols = relative_logits(q, self.col_embedding)
+            logits = rows.transpose(2, 3), cols
+        out = attend(q, k, v, logits).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        return self.proj(out)
+
+    def extra_repr(self):
+        """Shows the arguments that submodules do not show."""
+        return (
+            f'{super().extra_repr()}, num_heads={self.num_heads}, '
+            f'map_size={self.map_size}'
+        )
+
+
+def _make_embedding(length, channels):
+    embedding = torch.empty(2 * length - 1, 1, channels)
+    return nn.Parameter(nn.init.normal_(embedding, std=channels**-0.5))

@@ -1,0 +1,230 @@
+"""AW-convolution: attention to the weights of a convolution.
+
+Paper: https://arxiv.org/abs/2108.08205 (ICANN 2021). No code was published,
+and of the text the abstract is what can be read freely. Published there: the
+attention maps have the shape of the weights, not of the activations. Known
+from summaries by others: ``AK = K + A ⊙ K``, and that A comes from average
+pooling and two pointwise convolutions with ReLU. Readings are the size of the
+pooled map, the widths of the pointwise convolutions, how their output is
+expanded to the shape of the weights, where the second ReLU is, and the
+initialisation. No numbers of parameters are published.
+"""
+
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmba2m.registry import MODELS
+
+from .reduction import reduce_channels
+
+EXPANSIONS = ('in', 'full')
+
+
+@MODELS.register_module()
+class AWConv2d(nn.Conv2d):
+    """A convolution whose kernel each sample adapts by attention.
+
+    With a kernel K of shape (C2, C1 / groups, h, w), a sample I of C1
+    channels, and ``A0 = AdaptiveAvgPool(I)`` of size h × w::
+
+        A = PW2(ReLU(PW1(A0)))
+        O = Conv(I, K + A ⊙ K)
+
+    PW2 starts at 0, so the layer starts as the plain convolution K. K keeps
+    the name ``weight``: checkpoints of a network with plain convolutions
+    load, with only ``pointconv1`` and ``pointconv2`` missing.
+
+    Two exact forms compute O, whichever keeps fewer values: on large maps,
+    one grouped convolution with the kernels of all samples; on maps of fewer
+    than C1 / groups positions, a 1×1 convolution for each entry of the
+    kernel, shared by the samples and scaled for each. So no more is kept than
+    h · w maps of the output's size. Counts of FLOPs see the convolution with
+    K and, in the first form, PW1 and PW2.
+
+    Args:
+        in_channels (int): C1.
+        out_channels (int): C2.
+        kernel_size (int | tuple[int]): (h, w).
+        stride (int | tuple[int]): Defaults to 1.
+        padding (int | tuple[int]): Defaults to 0.
+        dilation (int | tuple[int]): Defaults to 1.
+        groups (int): Defaults to 1.
+        bias (bool): Whether a bias is added to O. Defaults to True.
+        reduction (int): r; PW1 gives C1 / r channels. Defaults to 16.
+        expand (str): How PW2's output becomes A. Defaults to 'in'.
+
+            - 'in': PW2 gives C2 channels, and all input channels share them;
+              C1² / r + C1 · C2 / r parameters in all.
+            - 'full': PW2 gives a channel for each pair of output and input
+              channel, in C1 / r groups; C1² / r + C1 · C2 / groups
+              parameters in all.
+        final_relu (bool): Whether ReLU follows PW2 as well, so that attention
+            only strengthens weights. At 0 nothing would learn, so PW2 starts
+            with small random weights then, and the layer close to K.
+            Defaults to False.
+
+    Raises:
+        ValueError: If ``reduction`` does not divide ``in_channels``, for
+            'full' C1 / r does not divide ``out_channels``, ``expand`` is
+            unknown, or ``padding`` is a string.
+    """
+
+    _abbr_ = 'aw_conv'
+    positions = ('conv2', 'conv1', 'conv3')
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=True,
+        reduction=16,
+        expand='in',
+        final_relu=False,
+    ):
+        if isinstance(padding, str):
+            raise ValueError(
+                f'padding of AWConv2d must be numbers, got {padding!r}'
+            )
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+        if expand not in EXPANSIONS:
+            raise ValueError(
+                f'expand of AWConv2d must be one of {EXPANSIONS}, '
+                f'got {expand!r}'
+            )
+        mid_channels = reduce_channels(self, in_channels, reduction)
+        if in_channels % reduction:
+            raise ValueError(
+                f'reduction={reduction} of AWConv2d does not divide the '
+                f'{in_channels} input channels'
+            )
+        if expand == 'full' and out_channels % mid_channels:
+            raise ValueError(
+                f"AWConv2d with expand='full' and reduction={reduction} has "
+                f'{mid_channels} groups, which do not divide the '
+                f'{out_channels} output channels; take a larger reduction'
+            )
+        self.reduction = reduction
+        self.expand = expand
+        self.final_relu = final_relu
+        self.pool = nn.AdaptiveAvgPool2d(self.kernel_size)
+        self.pointconv1 = nn.Conv2d(in_channels, mid_channels, 1, bias=False)
+        full = expand == 'full'
+        self.pointconv2 = nn.Conv2d(
+            mid_channels,
+            out_channels * (in_channels // groups if full else 1),
+            1,
+            groups=mid_channels if full else 1,
+            bias=False,
+        )
+        self.init_weights()
+
+    def init_weights(self):
+        """Lets the layer start as the plain convolution, or close to it."""
+        std = 0.01 if self.final_relu else 0
+        nn.init.normal_(self.pointconv2.weight, std=std)
+
+    def forward(self, x):
+        """(N, C1, H, W) → (N, C2, H', W')."""
+        hidden = self.pointconv1(self.pool(x)).relu()  # (N, C1/r, h, w)
+        height, width = self._output_size(x)
+        if height * width < self.in_channels // self.groups:
+            out = self._convolve_entries(x, hidden)
+        else:
+            out = self._convolve_samples(x, hidden)
+        if self.bias is not None:
+            out = out + self.bias.to(out.dtype)[:, None, None]
+        return out
+
+    def _convolve_samples(self, x, hidden):
+        """A grouped convolution, with groups of its own for each sample."""
+        maps = self._final(self.pointconv2(hidden))
+        maps = maps.unflatten(1, (self.out_channels, -1))
+        weight = self.weight.to(maps.dtype)
+        kernels = torch.addcmul(weight, maps, weight)  # (N, C2, C1/g, h, w)
+        return F.conv2d(
+            x.flatten(0, 1),
+            kernels.flatten(0, 1),
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            len(x) * self.groups,
+        ).unflatten(0, (len(x), -1))
+
+    def _convolve_entries(self, x, hidden):
+        """A 1×1 convolution for each entry of the kernel.
+
+        The attention map of 'full' is a product: A[n, c2, c1, i, j] =
+        P[c2, c1] · hidden[n, group of c2, i, j], with the weights P of PW2.
+        """
+        weight = self.weight
+        if self.expand == 'in':
+            out = 0
+            scales = 1 + self._final(self.pointconv2(hidden))
+        else:
+            out = self._conv_forward(x, weight, None)
+            # hidden >= 0, so a final ReLU can take P alone
+            products = self._final(self.pointconv2.weight)
+            weight = weight * products.view(*weight.shape[:2], 1, 1)
+            scales = hidden.repeat_interleave(
+                self.out_channels // hidden.size(1), dim=1
+            )
+        weights = weight.permute(2, 3, 0, 1)[..., None, None].flatten(0, 1)
+        scales = scales.flatten(2)[..., None, None].unbind(2)
+        rows, cols = (
+            [slice(i * d, i * d + (n - 1) * s + 1, s) for i in range(k)]
+            for k, n, s, d in zip(
+                self.kernel_size,
+                self._output_size(x),
+                self.stride,
+                self.dilation,
+                strict=True,
+            )
+        )
+        x = F.pad(x, [self.padding[i] for i in (1, 1, 0, 0)])
+        for (row, col), entry, scale in zip(
+            product(rows, cols), weights.unbind(), scales, strict=True
+        ):
+            part = F.conv2d(x[:, :, row, col], entry, groups=self.groups)
+            out = out + scale * part
+        return out
+
+    def _final(self, maps):
+        return maps.relu() if self.final_relu else maps
+
+    def _output_size(self, x):
+        return [
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, p, d, k, s in zip(
+                x.shape[2:],
+                self.padding,
+                self.dilation,
+                self.kernel_size,
+                self.stride,
+                strict=True,
+            )
+        ]
+
+    def extra_repr(self):
+        """Shows the arguments that submodules do not show."""
+        return (
+            f'{super().extra_repr()}, reduction={self.reduction}, '
+            f'expand={self.expand!r}, final_relu={self.final_relu}'
+        )

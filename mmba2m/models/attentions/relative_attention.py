@@ -1,0 +1,77 @@
+"""Attention over maps, with logits that depend on relative positions.
+
+No matrix of queries × keys is stored: a logit that is a sum of one for the
+key's row and one for its column is a product of vectors as well, so both are
+appended to the queries, and to the keys the one-hot codes of row and column.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def relative_logits(q, embedding, halo=0):
+    """Logits by how far right of a query a key is.
+
+    Args:
+        q (Tensor): Queries, shape (..., heads, h, w, d); transposed, the
+            logits are by how far below it is.
+        embedding (Tensor): One for each distance, 0 in the middle, shape
+            (odd number, heads or 1, d).
+        halo (int): Number of keys in front of the first query, and behind the
+            last. Defaults to 0.
+
+    Returns:
+        Tensor: Shape (..., heads, h, w, w + 2 · halo). Keys at a distance
+        without an embedding get no weight.
+    """
+    width, number = q.size(-2), len(embedding)
+    keys = torch.arange(-halo, width + halo, device=q.device)
+    queries = torch.arange(width, device=q.device)
+    distances = keys - queries[:, None] + number // 2  # from 0
+    table = embedding[distances.clamp(0, number - 1)].to(q.dtype)
+    # table: (w, keys, heads or 1, d)
+    logits = torch.einsum('...myxd,xzmd->...myxz', q, table)
+    outside = (distances < 0) | (distances >= number)
+    # -inf times 0, in the one-hot code, would be NaN
+    return logits.masked_fill(outside, torch.finfo(logits.dtype).min / 4)
+
+
+def attend(q, k, v, logits=None):
+    """Softmax attention over all positions of a map, without scaling.
+
+    Args:
+        q (Tensor): Queries, shape (..., heads, h, w, d).
+        k (Tensor): Keys, shape (..., heads, H, W, d).
+        v (Tensor): Values, shape (..., heads, H, W, d').
+        logits (tuple[Tensor] | None): What a key's row and column add to the
+            product of query and key, (..., heads, h, w, H) and
+            (..., heads, h, w, W). Defaults to None.
+
+    Returns:
+        Tensor: Shape (..., heads, h, w, d').
+    """
+    shape = *q.shape[:-1], v.size(-1)
+    if logits is not None:
+        rows, cols = (
+            torch.eye(n, device=k.device).to(k.dtype) for n in k.shape[-3:-1]
+        )
+        codes = torch.cat(
+            [
+                rows[:, None].expand(-1, len(cols), -1),
+                cols.expand(len(rows), -1, -1),
+            ],
+            dim=-1,
+        )
+        q = torch.cat([q, *logits], dim=-1)
+        k = torch.cat([k, codes.expand(*k.shape[:-1], -1)], dim=-1)
+    # the kernels that store no matrix want one size, a multiple of 8
+    size = max(q.size(-1), v.size(-1))
+    size += -size % 8
+    q, k, v = (
+        F.pad(t, (0, size - t.size(-1))).reshape(
+            -1, t.size(-4), t.size(-3) * t.size(-2), size
+        )
+        for t in (q, k, v)
+    )
+    out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+    return out[..., : shape[-1]].reshape(shape)

@@ -1,0 +1,167 @@
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from attention_checks import (
+    assert_all_parameters_learn,
+    assert_equal,
+    count,
+    count_network,
+    randomize,
+    unequal_samples,
+)
+from mmcv.cnn import build_conv_layer
+
+from mmba2m.models.attentions import SASA
+
+
+def build(*channels, **cfg):
+    return SASA(*channels, kernel_size=3, padding=1, **cfg)
+
+
+def attend(layer, x):
+    """Eq. 3, position by position; averages of 2×2 behind it."""
+    n, _, height, width = x.shape
+    k, heads = layer.window_size, layer.num_heads
+    maps = F.conv2d(x, layer.qkv.weight).view(n, 3, heads, -1, height, width)
+    q, keys, values = maps.unbind(1)
+    keys, values = (F.pad(m, [k // 2] * 4) for m in (keys, values))
+    rows = layer.row_embedding[:, None].expand(-1, k, -1, -1)
+    cols = layer.col_embedding.expand(k, -1, -1, -1)
+    r = torch.cat([rows, cols], dim=-1).permute(2, 3, 0, 1)  # (m, d, k, k)
+    out = torch.zeros_like(q)
+    for i in range(height):
+        for j in range(width):
+            window = (..., slice(i, i + k), slice(j, j + k))
+            query = q[..., i, j, None, None]
+            logits = (query * (keys[window] + r)).sum(2, keepdim=True)
+            weights = logits.flatten(3).softmax(3).view_as(logits)
+            out[..., i, j] = (weights * values[window]).sum((3, 4))
+    out = out.flatten(1, 2)
+    s = layer.stride[0]
+    out = torch.stack(
+        [
+            out[..., i : i + s, j : j + s].mean((2, 3))
+            for i in range(0, height, s)
+            for j in range(0, width, s)
+        ],
+        dim=2,
+    ).view(n, -1, -(-height // s), -(-width // s))
+    return out if layer.bias is None else out + layer.bias.view(-1, 1, 1)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('size', [(1, 1), (5, 2), (7, 9), (17, 4)])
+@pytest.mark.parametrize(
+    'cfg', [dict(), dict(window_size=3, num_heads=2, bias=False)]
+)
+def test_equals_the_equation(cfg, size, stride):
+    layer = randomize(build(6, 16, stride=stride, **cfg))
+    x = unequal_samples(2, 6, *size)
+    assert_equal(layer(x), attend(layer, x))
+
+
+def test_blocks_do_not_show(monkeypatch):
+    layer = randomize(build(4, 16))
+    x = unequal_samples(2, 4, 11, 6)
+    expected = layer(x)
+    for size in (1, 3, 20):
+        monkeypatch.setattr('mmba2m.models.attentions.sasa.BLOCK_SIZE', size)
+        assert_equal(layer(x), expected)
+
+
+def test_window_of_one_is_a_convolution():
+    layer = randomize(build(4, 16, window_size=1))
+    x = unequal_samples(2, 4, 5, 6)
+    values = layer.qkv.weight[32:]
+    assert_equal(layer(x), F.conv2d(x, values, layer.bias))
+
+
+def test_window_over_all_is_attention_over_all():
+    # without embeddings, and with zeros around
+    layer = randomize(build(4, 16, window_size=9, num_heads=2))
+    for embedding in (layer.row_embedding, layer.col_embedding):
+        embedding.data.zero_()
+    layer.bias = None
+    x = unequal_samples(2, 4, 5, 5)
+    maps = layer.qkv(x)[..., 2:3, 2:3], layer.qkv(F.pad(x, [2] * 4))
+    q, k, v = (
+        m.flatten(2).unflatten(1, (3, 2, 8)).transpose(3, 4)[:, i]
+        for m, i in zip((*maps, maps[1]), range(3), strict=True)
+    )
+    expected = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+    centre = layer(x)[..., 2, 2]
+    assert_equal(centre, expected.flatten(1))
+
+
+def test_number_of_parameters():
+    def build_stage(i, widths):
+        w = widths[1]
+        layer = build(w, w, bias=False)
+        assert count(layer) == 3 * w**2 + 7 * w
+        return layer
+
+    replaced = 9 * sum(
+        number * (64 * 2**i) ** 2 for i, number in enumerate((3, 4, 6, 3))
+    )
+    assert count_network(50, build_stage) - replaced == 18038632
+    assert count_network(101, build_stage) - replaced - 9 * 17 * 256**2 == (
+        30376552
+    )
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_all_parameters_learn(stride):
+    layer = randomize(build(4, 16, stride=stride))
+    assert_all_parameters_learn(layer, unequal_samples(2, 4, 9, 5))
+
+
+def test_autocast():
+    layer = build(8, 16)
+    x = torch.randn(2, 8, 9, 6)
+    with torch.autocast('cpu', torch.bfloat16):
+        result = layer(x)
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(
+        result, layer(x), rtol=0.05, atol=0.05, check_dtype=False
+    )
+
+
+def test_copies_compute_the_same():
+    layer = randomize(build(4, 16))
+    x = unequal_samples(2, 4, 5, 5)
+    assert torch.equal(copy.deepcopy(layer)(x), layer(x))
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
+
+
+def test_as_dcn_of_a_host():
+    layer = build_conv_layer(
+        dict(type='mmba2m.SASA', num_heads=4),
+        32,
+        32,
+        kernel_size=3,
+        stride=2,
+        padding=1,
+        dilation=1,
+        bias=False,
+    )
+    assert layer(torch.randn(2, 32, 7, 9)).shape == (2, 32, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'message'),
+    [
+        (dict(dilation=2, padding=2), 'SASA.*got dilation=2 and groups=1'),
+        (dict(groups=4), 'SASA.*got dilation=1 and groups=4'),
+        (dict(padding=0), r'SASA.*kernel_size=3.*needs padding=.*1.*got 0'),
+        (dict(kernel_size=2), 'SASA.*kernel_size=2.*needs padding'),
+        (dict(window_size=4), 'window_size of SASA must be odd, got 4'),
+        (dict(num_heads=3), 'num_heads=3 .* multiple of 6 channels, got 16'),
+        (dict(num_heads=16), 'multiple of 32 channels, got 16'),
+    ],
+)
+def test_arguments_out_of_range(cfg, message):
+    with pytest.raises(ValueError, match=message):
+        SASA(16, 16, **dict(dict(kernel_size=3, padding=1), **cfg))
