@@ -1,0 +1,253 @@
+"""What holds for every attention module, also for those to come."""
+
+import copy
+import inspect
+import pickle
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mmba2m import HOSTS
+from mmba2m.models.attentions import FEATURE_MAP_POSITIONS
+from mmba2m.models.backbones.attention_slots import list_attentions
+from mmba2m.registry import MODELS
+
+DOCS = Path(__file__).parents[3] / 'docs' / 'attention.md'
+
+NAMES = list_attentions()
+# SK stands beside the ReLU of conv2, which a basic block has not
+NOT_IN_BASIC_BLOCKS = ['SK']
+SIZE = (37, 28)  # odd in the stage behind the stem
+
+pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
+each = pytest.mark.parametrize('name', NAMES)
+
+
+def get_positions(name, depth):
+    absent = ('conv3', 'after_conv3') if depth == 18 else ()
+    return [p for p in MODELS.get(name).positions if p not in absent]
+
+
+PLACES = [
+    (name, depth, position)
+    for name in NAMES
+    for depth in (18, 50)
+    if depth == 50 or name not in NOT_IN_BASIC_BLOCKS
+    for position in get_positions(name, depth)
+]
+
+
+def make_entry(name, position=None, size=SIZE):
+    entry = dict(type=name, position=position)
+    if 'map_size' in inspect.signature(MODELS.get(name)).parameters:
+        entry['input_size'] = size
+    return entry
+
+
+def build(name, position=None, depth=50, size=SIZE, host=HOSTS[0], **kwargs):
+    """One stage with a stride; the modules in it by their defaults."""
+    registry = import_module(f'{host}.registry').MODELS
+    cfg = dict(
+        type='AttentionResNet',
+        depth=depth,
+        stem_channels=16,
+        num_stages=1,
+        strides=(2,),
+        dilations=(1,),
+        out_indices=(0,),
+        norm_eval=False,
+        attention=make_entry(name, position, size),
+    )
+    return registry.build({**cfg, **kwargs})
+
+
+def get_modules(network):
+    return [network.get_submodule(n) for n in network.attention_names]
+
+
+def randomize(network):
+    for name, tensor in network.state_dict().items():
+        if 'running_var' in name or name.endswith('running_normalizer'):
+            tensor.uniform_(0.5, 1.5)
+        elif tensor.is_floating_point() and tensor.dim() < 2:
+            tensor.add_(0.2 * torch.randn_like(tensor))
+    return network
+
+
+def make_images(n=2, size=SIZE):
+    scale = torch.linspace(0.5, 2, n).view(-1, 1, 1, 1)
+    return torch.randn(n, 3, *size) * scale
+
+
+def learn(network, x):
+    network.train()
+    (out,) = network(x)
+    weights = torch.randn_like(out)
+    (out * weights).sum().backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+    return out
+
+
+@pytest.mark.parametrize(('name', 'depth', 'position'), PLACES)
+def test_every_place(name, depth, position):
+    for host in HOSTS:
+        network = randomize(build(name, position, depth, host=host))
+        modules = get_modules(network)
+        assert len(modules) in (1, 2 if depth == 18 else 3)
+        for module in modules:
+            assert type(module) is MODELS.get(name)
+        out = learn(network, make_images())
+        expected = 64 if depth == 18 else 256
+        assert out.shape == (2, expected, 5, 4)
+        for module in modules:
+            grads = [p.grad for p in module.parameters()]
+            assert not grads or any(grad.any() for grad in grads)
+
+
+@each
+def test_a_single_image_trains(name):
+    learn(randomize(build(name)), make_images(1))
+
+
+@each
+@pytest.mark.parametrize('size', [(4, 4), (5, 41)])
+def test_thin_maps(name, size):
+    """Down to 1×1, where statistics over positions are of one value."""
+    network = randomize(build(name, size=size))
+    learn(network, make_images(2, size))
+    network.eval()
+    with torch.no_grad():
+        assert network(make_images(1, size))[0].isfinite().all()
+
+
+@each
+def test_evaluation_does_not_mix_samples(name):
+    network = randomize(build(name)).double()
+    network.eval()
+    x = make_images(3).double()
+    with torch.no_grad():
+        single = torch.cat([network(image[None])[0] for image in x])
+        torch.testing.assert_close(network(x)[0], single)
+        # and nothing is updated
+        torch.testing.assert_close(network(x)[0], single)
+
+
+def get_factor(network):
+    """What the first module multiplies by, or None where that varies."""
+    seen = []
+    module = get_modules(network)[0]
+    # the host adds the shortcut in place
+    module.register_forward_hook(
+        lambda module, args, out: seen.append((args[0], out.clone()))
+    )
+    # a last norm that starts at 0 would leave nothing to multiply
+    nn.init.ones_(network.layer1[0].norm3.weight)
+    network.eval()
+    with torch.no_grad():
+        assert network(make_images())[0].isfinite().all()
+        ((source, result),) = seen
+        if isinstance(source, list):
+            source = source[-1]
+        if isinstance(module, nn.Conv2d):
+            source = nn.Conv2d.forward(module, source)
+    if source.shape != result.shape:
+        return None
+    factor = (result / source)[source.abs() > 1e-3]
+    return factor.mean().item() if factor.std() < 1e-4 else None
+
+
+@pytest.mark.parametrize('host', HOSTS)
+@each
+def test_initial_behaviour_survives_init_weights(name, host):
+    """A module that starts as a constant factor does so in a network, too."""
+    network = build(name, host=host)
+    factor = get_factor(copy.deepcopy(network))
+    network.init_weights()
+    for tensor in network.state_dict().values():
+        assert tensor.isfinite().all()
+    assert get_factor(network) == pytest.approx(factor, abs=1e-4)
+
+
+@each
+def test_copies(name):
+    network = randomize(build(name))
+    network.eval()
+    x = make_images()
+    with torch.no_grad():
+        expected = network(x)[0]
+        for other in (
+            copy.deepcopy(network),
+            pickle.loads(pickle.dumps(network)),
+        ):
+            assert torch.equal(other(x)[0], expected)
+            for module in get_modules(other):
+                for tensor in module.state_dict().values():
+                    tensor.zero_()
+        assert torch.equal(network(x)[0], expected)
+
+
+@each
+@pytest.mark.parametrize('training', [True, False])
+def test_autocast(name, training):
+    network = randomize(build(name))
+    other = copy.deepcopy(network)
+    x = make_images()
+    if training:
+        expected = learn(other, x)
+        with torch.autocast('cpu', torch.bfloat16):
+            out = learn(network, x)
+    else:
+        network.eval()
+        other.eval()
+        expected = other(x)[0]
+        with torch.autocast('cpu', torch.bfloat16):
+            out = network(x)[0]
+    difference = (out.float() - expected).norm()
+    assert difference < 0.1 * expected.norm()
+
+
+@each
+def test_a_map_of_one_size_needs_an_input_size(name):
+    entry = make_entry(name)
+    if 'input_size' in entry:
+        del entry['input_size']
+        message = r'layer1\.0: .*map_size(.|\n)*input_size'
+    else:
+        entry['input_size'] = 224
+        message = f'{name} .*input_size=224'
+    with pytest.raises(ValueError, match=message):
+        build(name, attention=entry)
+
+
+@pytest.mark.parametrize('name', NOT_IN_BASIC_BLOCKS)
+def test_what_cannot_be_in_a_basic_block_says_so(name):
+    with pytest.raises(ValueError, match=rf'layer1\.0: {name} .*bottleneck'):
+        build(name, depth=18)
+
+
+def test_names_and_positions():
+    classes = [MODELS.get(name) for name in NAMES]
+    children = [cls._abbr_ for cls in classes]
+    assert len({*children}) == len(children)
+    known = {*FEATURE_MAP_POSITIONS, 'conv1', 'conv2', 'conv3'}
+    for cls in classes:
+        assert cls.positions and {*cls.positions} <= known
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason='there is no such page yet')
+@each
+def test_it_is_in_the_documentation(name):
+    assert f'`{name}`' in DOCS.read_text(encoding='utf-8')
+
+
+@each
+def test_its_arguments_are_documented(name):
+    doc = inspect.getdoc(MODELS.get(name))
+    parameters = inspect.signature(MODELS.get(name)).parameters
+    for parameter in parameters:
+        assert f'    {parameter} (' in doc, parameter
