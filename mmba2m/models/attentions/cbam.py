@@ -3,7 +3,7 @@
 Paper: https://arxiv.org/abs/1807.06521. As in the authors' code
 (https://github.com/Jongchan/attention-module), a batch norm follows the 7×7
 convolution and starts with a scale of 0, and the MLP starts as PyTorch's
-linear layers, without biases.
+linear layers, but with biases of 0.
 """
 
 import torch
