@@ -2,7 +2,8 @@
 
 A training step, inference and peak memory of each network, and their ratios
 to the first one, which are paired within each round. Writes a Markdown table,
-a chart and a JSON file, from which both are made again with --report.
+a chart and a JSON file, from which both are made again with --report. With
+--scaling: how the module BA²M alone grows with the size of the image.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 
+from mmba2m.models.layers import BA2M
 from mmba2m.utils.benchmark.environment import describe_environment
 from mmba2m.utils.benchmark.networks import (
     INFERENCE_ONLY,
@@ -22,7 +24,12 @@ from mmba2m.utils.benchmark.networks import (
     build_network,
     label_network,
 )
-from mmba2m.utils.benchmark.report import draw_runs, format_runs
+from mmba2m.utils.benchmark.report import draw_backbones, format_backbones
+from mmba2m.utils.benchmark.scaling import (
+    draw_scaling,
+    format_scaling,
+    list_sizes,
+)
 from mmba2m.utils.benchmark.steps import PRECISIONS, Subject
 from mmba2m.utils.benchmark.timing import time_in_turn
 from mmba2m.utils.complexity import count_parameters
@@ -95,6 +102,24 @@ def parse_args():
         help='end training steps with one of SGD',
     )
 
+    what.add_argument(
+        '--scaling',
+        nargs='*',
+        type=int,
+        choices=[1, 2, 3, 4],
+        metavar='STAGE',
+        help='measure the module BA²M alone instead, on the maps that these '
+        'stages of ResNet-50 give of two images of growing size',
+    )
+    what.add_argument(
+        '--sizes',
+        nargs=2,
+        type=int,
+        default=[224, 1344],
+        metavar=('FIRST', 'LAST'),
+        help='image sizes of --scaling, in steps of √2',
+    )
+
     how = parser.add_argument_group('how it is run')
     how.add_argument(
         '--device',
@@ -135,7 +160,7 @@ def parse_args():
     out.add_argument(
         '--out-dir',
         default='work_dirs/benchmark_backbone',
-        help='folder for benchmark.json, benchmark.md and benchmark.png',
+        help='folder for benchmark.json, .md and .png, or scaling.*',
     )
     out.add_argument(
         '--report',
@@ -147,7 +172,7 @@ def parse_args():
 
 
 def measure(args):
-    """Measures as the command line says.
+    """Measures backbones.
 
     Args:
         args (argparse.Namespace): From :func:`parse_args`.
@@ -157,9 +182,6 @@ def measure(args):
         each measure, with all before.
     """
     device = torch.device(args.device)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch.backends.cudnn.benchmark = True
     setting = SETTINGS[args.setting]
     shape = args.shape or [
         setting['train_batch'][device.type],
@@ -167,27 +189,16 @@ def measure(args):
         *setting['size'],
     ]
     setting = dict(setting, size=tuple(shape[2:]))
-
-    subjects = {}
-    for name in args.networks:
-        torch.manual_seed(0)
-        subjects[name] = Subject(
-            build_network(name, setting, args.backbone_options),
-            device,
-            args.precision,
-            args.channels_last,
-            args.compile,
-            args.optimizer,
+    subjects = {
+        name: make_subject(
+            args, build_network(name, setting, args.backbone_options)
         )
+        for name in args.networks
+    }
     run = dict(
+        describe_options(args),
         setting=args.setting,
         backbone=dict(setting['backbone'], **args.backbone_options),
-        precision=args.precision,
-        channels_last=args.channels_last,
-        compile=args.compile,
-        optimizer=args.optimizer,
-        device=device.type,
-        environment=describe_environment(device),
         labels={name: label_network(name) for name in subjects},
         parameters={
             name: count_parameters(subject.network)
@@ -195,66 +206,158 @@ def measure(args):
         },
         measures=[],
     )
-    batches = args.inference_batches or setting['inference_batches']
     kinds = [('train', shape[0])] if 'train' in args.measures else []
     if 'inference' in args.measures:
+        batches = args.inference_batches or setting['inference_batches']
         kinds += [('inference', batch) for batch in batches]
     for kind, batch in kinds:
         shape = [batch, *shape[1:]]
-        measured = measure_kind(kind, shape, subjects, args)
+        images = next(iter(subjects.values())).images(shape)
+        print(f'{kind}, {"×".join(map(str, shape))}')
+        measured = measure_kind(
+            args,
+            kind,
+            {
+                name: (subject, images)
+                for name, subject in subjects.items()
+                if kind != 'train' or name not in INFERENCE_ONLY
+            },
+        )
         run['measures'].append(dict(kind=kind, shape=shape, **measured))
         yield run
 
 
-def measure_kind(kind, shape, subjects, args):
-    """Measures time and memory of one kind of step."""
-    steps, images = {}, None
-    for name, subject in subjects.items():
-        if kind == 'train' and name in INFERENCE_ONLY:
-            continue
-        if images is None:
-            images = subject.images(shape)
-        prepare = dict(
-            train=subject.train_step, inference=subject.inference_step
-        )[kind]
+def measure_scaling(args):
+    """Measures BA²M alone.
+
+    Args:
+        args (argparse.Namespace): From :func:`parse_args`.
+
+    Yields:
+        dict: As of :func:`measure`.
+    """
+    sizes = list_sizes(*args.sizes)
+    run = dict(
+        describe_options(args), module='BA²M', sizes=sizes, batch=2, curves=[]
+    )
+    for stage in args.scaling or [1]:
+        stride, channels = 2 ** (stage + 1), 2 ** (stage + 7)
+        subject = make_subject(args, BA2M(channels))
+        maps = {}
+        for size in sizes:
+            side = math.ceil(size / stride)
+            shape = (run['batch'], channels, side, side)
+            maps[size] = subject.images(shape).requires_grad_()
+        for kind in args.measures:
+            print(f'{kind}, stage {stage}')
+            measured = measure_kind(
+                args, kind, {size: (subject, maps[size]) for size in sizes}
+            )
+            run['curves'].append(dict(kind=kind, stage=stage, **measured))
+            yield run
+
+
+def make_subject(args, network):
+    """Prepares a network as the command line says."""
+    return Subject(
+        network,
+        torch.device(args.device),
+        args.precision,
+        args.channels_last,
+        args.compile,
+        args.optimizer,
+    )
+
+
+def describe_options(args):
+    """Lists what all measures of a run share."""
+    return dict(
+        precision=args.precision,
+        channels_last=args.channels_last,
+        compile=args.compile,
+        optimizer=args.optimizer,
+        environment=describe_environment(torch.device(args.device)),
+    )
+
+
+def measure_kind(args, kind, subjects):
+    """Measures time and memory of one kind of step.
+
+    Args:
+        args (argparse.Namespace): From :func:`parse_args`.
+        kind (str): 'train' or 'inference'.
+        subjects (dict): For each name what is run, and its input.
+
+    Returns:
+        dict: By name: seconds of each round, and bytes.
+    """
+    steps = {}
+    for name, (subject, images) in subjects.items():
+        prepare = subject.train_step
+        if kind == 'inference':
+            prepare = subject.inference_step
         steps[name] = prepare(images)
-    print(f'{kind}, {"×".join(map(str, shape))}: {", ".join(steps)}')
-    device = torch.device(args.device)
-    peak, seconds = {}, []
-    for name, step in steps.items():
-        step()  # compiles, allocates
+    peaks, counts = {}, {}
+    for name, (subject, images) in subjects.items():
+        steps[name]()  # compiles, allocates
         start = time.perf_counter()
-        peak[name] = subjects[name].peak_memory(step, images)
-        seconds.append(time.perf_counter() - start)
-    times = time_in_turn(
+        peaks[name] = subject.peak_memory(steps[name], images)
+        # short steps several times, that the clock sees more than itself
+        seconds = time.perf_counter() - start
+        counts[name] = math.ceil(MIN_SAMPLE_SECONDS / seconds)
+    seconds = time_in_turn(
         steps,
-        device,
-        # of short steps several, that the clock sees more than itself
-        max(1, math.ceil(MIN_SAMPLE_SECONDS / min(seconds))),
+        torch.device(args.device),
+        counts,
         args.tolerance,
         args.min_rounds,
         args.max_seconds,
     )
-    return dict(seconds=times, peak_bytes=peak)
+    return dict(seconds=seconds, peak_bytes=peaks)
 
 
 def main():
     args = parse_args()
-    # not of interest to who measures only time
+    # not of interest where nothing is trained
     warnings.filterwarnings('ignore', message='BA2M: a batch norm')
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    if args.threads:
+        torch.set_num_threads(args.threads)
     out_dir = Path(args.out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
+
     if args.report:
         runs = [json.loads(Path(path).read_text()) for path in args.report]
-    else:
-        for run in measure(args):
-            runs = [run]
-            text = json.dumps(run, indent=1)
-            (out_dir / 'benchmark.json').write_text(text, encoding='utf-8')
-    table = format_runs(runs)
-    (out_dir / 'benchmark.md').write_text(table, encoding='utf-8')
-    draw_runs(runs, out_dir / 'benchmark.png')
-    print(f'\n{table}\nwritten to {out_dir}')
+        write_report(runs, out_dir)
+        return
+    scaling = args.scaling is not None
+    name = 'scaling' if scaling else 'benchmark'
+    for run in (measure_scaling if scaling else measure)(args):
+        text = json.dumps(run, indent=1)
+        (out_dir / f'{name}.json').write_text(text, encoding='utf-8')
+    # as --report reads it: the keys of JSON are text
+    write_report([json.loads(text)], out_dir)
+
+
+def write_report(runs, out_dir):
+    """Writes tables and charts, and prints the tables.
+
+    Args:
+        runs (list[dict]): What was measured, of backbones or of scaling.
+        out_dir (Path): Folder.
+    """
+    for name, key, format_runs, draw_runs in (
+        ('benchmark', 'measures', format_backbones, draw_backbones),
+        ('scaling', 'curves', format_scaling, draw_scaling),
+    ):
+        chosen = [run for run in runs if key in run]
+        if not chosen:
+            continue
+        table = format_runs(chosen)
+        (out_dir / f'{name}.md').write_text(table, encoding='utf-8')
+        draw_runs(chosen, out_dir / f'{name}.png')
+        print(f'\n{table}\nwritten to {out_dir}/{name}.md and .png')
 
 
 if __name__ == '__main__':

@@ -10,6 +10,16 @@ import torch
 
 from mmba2m.utils.stack import SUPPORTED, find_version
 
+_VARIABLES = (
+    'GLIBC_TUNABLES',
+    'GOMP_',
+    'KMP_',
+    'LD_PRELOAD',
+    'MALLOC_',
+    'OMP_',
+    'PYTORCH_CUDA_ALLOC_CONF',
+)
+
 
 def describe_environment(device):
     """Describes what a measurement was taken with.
@@ -28,6 +38,10 @@ def describe_environment(device):
         threads=torch.get_num_threads(),
         python=platform.python_version(),
     )
+    # of the allocator and the threads: they change times a lot
+    for name in sorted(os.environ):
+        if name.startswith(_VARIABLES):
+            environment[name] = os.environ[name]
     for name in SUPPORTED:
         found = find_version(name)
         if found is not None:

@@ -13,7 +13,7 @@ from mmba2m.models.backbones.attention_slots import (
 from mmba2m.utils.stock_config import strip_config
 
 #: for each setting: the host and its plain backbone, the image size, the
-#: batch in training and those in inference, and R of basic blocks
+#: batch in training and those in inference, and options of the modules
 SETTINGS = dict(
     imagenet=dict(
         scope='mmpretrain',
@@ -21,7 +21,6 @@ SETTINGS = dict(
         size=(224, 224),
         train_batch=dict(cpu=8, cuda=64),
         inference_batches=(1, 32),
-        reduction=16,
     ),
     # everything is trained, which is the most that attention can cost
     detection=dict(
@@ -30,7 +29,6 @@ SETTINGS = dict(
         size=(800, 1333),
         train_batch=dict(cpu=2, cuda=2),
         inference_batches=(1,),
-        reduction=16,
     ),
     cifar=dict(
         scope='mmpretrain',
@@ -40,7 +38,7 @@ SETTINGS = dict(
         size=(32, 32),
         train_batch=dict(cpu=128, cuda=128),
         inference_batches=(1, 32),
-        reduction=4,
+        options=dict(reduction=4),  # the paper's for basic blocks
     ),
 )
 #: BA²M without work at inference, and taken out: nothing else to train
@@ -74,7 +72,7 @@ def describe_network(name, setting):
         return dict(plain), scope
     kind = plain['type']
     if name in ('ba2m', 'stripped', *INFERENCE_ONLY):
-        options = dict(reduction=setting['reduction'])
+        options = dict(setting.get('options', {}))
         if name == 'ba2m_identity':
             options['inference'] = 'identity'
         backbone = dict(plain, type=f'BA2M{kind}', ba2m_cfg=options)
@@ -84,15 +82,11 @@ def describe_network(name, setting):
             )
             backbone = strip_config(cfg)[0].model.backbone.to_dict()
         return backbone, scope
-    if name == 'se' and 'SE' not in list_attentions():
-        return dict(plain, type='SEResNet'), 'mmpretrain'
-    if name == 'gc' and 'GC' not in list_attentions():
-        attention = dict(type='ContextBlock', ratio=1 / 16)
-        return dict(plain, type=f'Attention{kind}', attention=attention), scope
     attention = dict(type=_find_type(name))
     taken = inspect.signature(find_attention(attention['type'])).parameters
-    if 'reduction' in taken:
-        attention['reduction'] = setting['reduction']
+    for key, value in setting.get('options', {}).items():
+        if key in taken:
+            attention[key] = value
     if 'map_size' in taken:
         attention['input_size'] = setting['size']
     return dict(plain, type=f'Attention{kind}', attention=attention), scope
@@ -140,6 +134,4 @@ def label_network(name):
     )
     if name.endswith('.py'):
         return Path(name).stem
-    if name in ('se', 'gc'):
-        return name.upper()
     return labels.get(name) or _find_type(name)

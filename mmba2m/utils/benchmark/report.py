@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from .timing import median_interval, paired_ratios
 
 
-def format_runs(runs):
+def format_backbones(runs):
     """Writes Markdown tables.
 
     Args:
@@ -21,18 +21,29 @@ def format_runs(runs):
     return '\n\n'.join(_format_run(run) for run in runs) + '\n'
 
 
-def describe_run(run):
-    """Says in one line what a run measured, and how."""
+def describe_network(run):
+    """Says which backbone a run measured."""
     options = dict(run['backbone'])
     kind, depth = options.pop('type'), options.pop('depth', None)
     parts = [f'{kind}-{depth}' if depth else kind]
-    parts += [f'{key}={value}' for key, value in options.items()]
-    parts += [run['precision']]
-    parts += ['channels_last'] if run['channels_last'] else []
+    return ', '.join(parts + [f'{k}={v}' for k, v in options.items()])
+
+
+def describe_options(run):
+    """Says how a run computed."""
+    parts = [run['precision']]
+    if run['channels_last']:
+        parts.append('channels_last')
     if run['compile']:
         parts.append(f'torch.compile of the {run["compile"]}')
-    parts += ['with SGD'] if run['optimizer'] else []
+    if run['optimizer']:
+        parts.append('with SGD')
     return ', '.join(parts)
+
+
+def describe_environment(run):
+    """Says what a run was measured with."""
+    return ', '.join(f'{k} {v}' for k, v in run['environment'].items())
 
 
 def title_measure(measure):
@@ -44,8 +55,8 @@ def title_measure(measure):
 
 def _format_run(run):
     tables = [_format_measure(run, measure) for measure in run['measures']]
-    environment = ', '.join(f'{k} {v}' for k, v in run['environment'].items())
-    return '\n\n'.join([f'{describe_run(run)} ({environment}).', *tables])
+    head = f'{describe_network(run)}, {describe_options(run)}'
+    return '\n\n'.join([f'{head} ({describe_environment(run)}).', *tables])
 
 
 def _format_measure(run, measure):
@@ -87,11 +98,11 @@ def _choose_unit(seconds):
     return ('s', 1) if median_interval(seconds)[0] >= 1 else ('ms', 1000)
 
 
-def draw_runs(runs, out):
+def draw_backbones(runs, out):
     """Draws the ratios to the first network, with their intervals.
 
     Args:
-        runs (Sequence[dict]): As in :func:`format_runs`.
+        runs (Sequence[dict]): As in :func:`format_backbones`.
         out (str | Path): File to write, PNG or PDF.
     """
     rows = [
@@ -125,7 +136,11 @@ def draw_runs(runs, out):
         _draw_bars(left, labels, times, f'time {versus}')
         _draw_bars(right, labels, memory, f'peak memory {versus}')
         left.set_title(title_measure(measure), fontsize=10, loc='left')
-        right.set_title(describe_run(run), fontsize=8, loc='right')
+        right.set_title(
+            f'{describe_network(run)}, {describe_options(run)}',
+            fontsize=8,
+            loc='right',
+        )
     figure.savefig(out, dpi=120)
     plt.close(figure)
 

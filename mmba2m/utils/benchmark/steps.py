@@ -92,6 +92,7 @@ class Subject:
             if self.optimizer is not None:
                 self.optimizer.step()
             self.network.zero_grad(set_to_none=True)
+            images.grad = None
 
         self.network.train()
         return step

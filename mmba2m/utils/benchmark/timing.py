@@ -1,6 +1,7 @@
 """Times several steps in turn, and says how sure their ratios are."""
 
 import math
+import random
 import statistics
 import time
 
@@ -10,15 +11,16 @@ import torch
 def time_in_turn(
     steps,
     device,
-    count=1,
+    counts,
     tolerance=0.01,
     min_rounds=6,
     max_seconds=120,
 ):
-    """Times steps in rounds, A B C A B C.
+    """Times steps in rounds, A B C, B A C, C B A.
 
     What disturbs a machine for longer than a round meets all steps, and
-    cancels in their ratios. Which step a round begins with rotates.
+    cancels in their ratios. Within a round their order is drawn, so that no
+    step always meets the caches that the same other one left.
 
     Rounds end when the interval of every ratio to the first step, see
     :func:`median_interval`, is within ``tolerance`` of its median, or when
@@ -28,7 +30,7 @@ def time_in_turn(
         steps (dict[str, Callable]): What is timed, by name, each warmed up;
             the ratios are to the first.
         device (torch.device): Where they compute.
-        count (int): How often a step is run in a round. Defaults to 1.
+        counts (dict[str, int]): How often each is run in a round.
         tolerance (float): Half the width of the interval, as a part of the
             median. Defaults to 0.01.
         min_rounds (int): Rounds before the tolerance may end them; the
@@ -41,12 +43,12 @@ def time_in_turn(
     """
     names = list(steps)
     times = {name: [] for name in names}
+    shuffler = random.Random(0)
     begin = time.perf_counter()
     rounds = 0
     while True:
-        start = rounds % len(names)
-        for name in names[start:] + names[:start]:
-            times[name].append(time_step(steps[name], count, device))
+        for name in shuffler.sample(names, len(names)):
+            times[name].append(time_step(steps[name], counts[name], device))
         rounds += 1
         elapsed = time.perf_counter() - begin
         if rounds >= 2 and elapsed * (rounds + 1) / rounds > max_seconds:
