@@ -289,7 +289,8 @@ def _trace_sizes(backbone, input_size):
     sizes = {}
 
     def keep(name, layer, inputs, output):
-        sizes[name] = tuple(inputs[0].shape[-2:]), tuple(output.shape[-2:])
+        if inputs and isinstance(output, torch.Tensor):
+            sizes[name] = tuple(inputs[0].shape[-2:]), tuple(output.shape[-2:])
 
     handles = [
         layer.register_forward_hook(partial(keep, name))
@@ -305,7 +306,10 @@ def _trace_sizes(backbone, input_size):
     try:
         functional_call(backbone, state, (x,))
     except RuntimeError as error:
-        raise ValueError(f'input_size={input_size}: {error}') from None
+        raise ValueError(
+            f'the sizes of the maps for input_size={input_size} cannot be '
+            f'computed ({error}); give map_size for each stage instead'
+        ) from None
     finally:
         backbone.train(training)
         for handle in handles:

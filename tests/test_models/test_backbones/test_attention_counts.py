@@ -12,6 +12,7 @@ BAM = dict(type='BAM', stages=(True, True, True, False))
 GE = dict(type='GE', input_size=224)
 BA1 = dict(type='BridgeAttention', version=1)
 BA2 = dict(type='BridgeAttention', version=2)
+AA = dict(type='AAConv2d', stages=(False, True, True, True), input_size=224)
 COUNTS = [
     (50, None, 25557032),
     (50, BAM, 25915099),
@@ -21,6 +22,12 @@ COUNTS = [
     (50, dict(GE, variant='theta+', bias=True), 33652696),
     (50, dict(GE, variant='theta-'), 25557032),
     (50, dict(type='SK'), 26154496),
+    (50, dict(type='AWConv2d'), 25714216),
+    (50, dict(type='AWConv2d', expand='full'), 26893096),
+    (50, AA, 25813872),
+    (101, AA, 45391208),
+    (50, dict(type='SASA'), 18038632),
+    (101, dict(type='SASA'), 30376552),
     (18, BA1, 11820552),
     (50, BA1, 28706376),
     (18, BA2, 11820336),
