@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 
 from .timing import median_interval, paired_ratios
 
+KINDS = dict(train='training step', inference='inference')
+
 
 def format_backbones(runs):
     """Writes Markdown tables.
@@ -49,8 +51,7 @@ def describe_environment(run):
 def title_measure(measure):
     """Names a measure with its batch and image size."""
     batch, _, height, width = measure['shape']
-    name = dict(train='training step', inference='inference')[measure['kind']]
-    return f'{name}, {batch} × {height}×{width}'
+    return f'{KINDS[measure["kind"]]}, {batch} × {height}×{width}'
 
 
 def _format_run(run):

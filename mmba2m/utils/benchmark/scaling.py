@@ -8,7 +8,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .report import describe_environment, describe_options
+from .report import KINDS, describe_environment, describe_options
 from .timing import median_interval
 
 
@@ -66,7 +66,7 @@ def _list_curves(run):
         seconds = list(curve['seconds'].values())
         peaks = list(curve['peak_bytes'].values())
         yield (
-            f'{curve["kind"]}, stage {curve["stage"]}',
+            f'{KINDS[curve["kind"]]}, stage {curve["stage"]}',
             pixels,
             [median_interval(times)[0] * 1000 for times in seconds],
             [peak / 2**20 for peak in peaks],
@@ -153,7 +153,7 @@ def draw_scaling(runs, out):
         for axis in (left, right):
             axis.minorticks_off()
             names = [_name_size(size) for size in run['sizes']]
-            axis.set_xticks(pixels, names, rotation=45)
+            axis.set_xticks(pixels, names, rotation=90)
             axis.set_xlabel('image size [pixels]')
             axis.grid(alpha=0.3)
             axis.legend(fontsize=8)
