@@ -1,6 +1,3 @@
-import copy
-import pickle
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -178,13 +175,6 @@ def test_autocast(relative):
     torch.testing.assert_close(
         result, layer(x), rtol=0.05, atol=0.05, check_dtype=False
     )
-
-
-def test_copies_compute_the_same():
-    layer = randomize(build(6, 12, map_size=5))
-    x = unequal_samples(2, 6, 5, 5)
-    assert torch.equal(copy.deepcopy(layer)(x), layer(x))
-    assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
 
 
 def test_without_embeddings_any_size_will_do():
