@@ -1,7 +1,8 @@
 """BA²M, the batch-aware attention module, for MMDetection and MMPretrain.
 
 Importing the package registers what the installed hosts allow:
-``BA2MResNet`` and ``BA2MResNeXt`` in the registry of each host, and
+``BA2MResNet`` and ``BA2MResNeXt`` in the registry of each host,
+``AttentionResNet`` and ``AttentionResNeXt`` with other attention modules, and
 ``mmba2m.BA2M`` and ``mmba2m.BA2MAnnealHook`` for both. For MMDetection there
 are also ``SoftmaxRetinaHead`` and ``mmba2m.VOCMetric``.
 """

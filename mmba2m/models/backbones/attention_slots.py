@@ -301,7 +301,7 @@ def _trace_sizes(backbone, input_size):
     x = torch.empty(1, stem.in_channels, *input_size, device='meta')
     tensors = chain(backbone.named_parameters(), backbone.named_buffers())
     state = {name: tensor.to('meta') for name, tensor in tensors}
-    training = backbone.training
+    modes = {layer: layer.training for layer in backbone.modules()}
     backbone.eval()
     try:
         functional_call(backbone, state, (x,))
@@ -311,7 +311,8 @@ def _trace_sizes(backbone, input_size):
             f'computed ({error}); give map_size for each stage instead'
         ) from None
     finally:
-        backbone.train(training)
+        for layer, mode in modes.items():
+            layer.training = mode
         for handle in handles:
             handle.remove()
     return sizes

@@ -71,8 +71,8 @@ class Reader(nn.Module):
 
     def forward(self, features):
         logits = [
-            fc(x.mean((2, 3), keepdim=True))
-            for fc, x in zip(self.fcs, features, strict=True)
+            fc(features[i].mean((2, 3), keepdim=True))
+            for i, fc in enumerate(self.fcs)
         ]
         return features[-1] * sum(logits).sigmoid()
 
@@ -630,6 +630,7 @@ def test_pretrained_weights_are_kept(host, tmp_path):
         (50, dict(style='caffe')),
         (50, dict(deep_stem=True, avg_down=True)),
         (50, dict(strides=(2, 1), dilations=(1, 2))),
+        (18, dict(norm_cfg=dict(type='SyncBN'), norm_eval=True)),
         (18, dict(name='AttentionResNet_CIFAR')),
     ],
     ids=str,
@@ -655,7 +656,7 @@ def test_map_size_is_that_of_the_place(host, depth, options):
         depth=depth,
         **options,
     )
-    assert network.training
+    assert all(module.training for module in network.modules())
     found = [m for m in network.modules() if hasattr(m, 'map_size')]
     assert len({m.map_size for m in found}) > 1
     network(torch.randn(2, 3, *size).double())  # the modules compare
