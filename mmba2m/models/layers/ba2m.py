@@ -68,6 +68,10 @@ class BA2M(nn.Module):
             - 'batch': as in training, over the test batch.
         momentum (float): Of the running average, as in batch norm. Defaults
             to 0.1.
+        with_cp (bool): Whether the maps of the local branch are computed
+            again in the backward pass instead of kept, where all three
+            branches are in use. Values and running statistics stay the same.
+            Defaults to False.
 
     Attributes:
         strength (Tensor): λ in ``w ← 1 + λ(w − 1)``, 1 unless
@@ -100,6 +104,7 @@ class BA2M(nn.Module):
         sync_batch=True,
         inference='population',
         momentum=0.1,
+        with_cp=False,
     ):
         super().__init__()
         if reduction <= 0 or in_channels < reduction:
@@ -126,6 +131,7 @@ class BA2M(nn.Module):
         self.sync_batch = sync_batch
         self.inference = inference
         self.momentum = momentum
+        self.with_cp = with_cp
 
         mid_channels = in_channels // reduction
         self.channel = self.local_spatial = self.global_spatial = None
@@ -141,6 +147,9 @@ class BA2M(nn.Module):
             self.global_spatial = GlobalSpatialAttention(
                 in_channels, mid_channels, norm_cfg, num_heads, max_kv_size
             )
+        self._shares_projection = set(branches) == set(BRANCHES) and (
+            self.global_spatial.conv is not None
+        )
         self.register_buffer('strength', torch.ones(1))
         self.register_buffer('running_normalizer', torch.zeros(1))
         self._norms_checked = False
@@ -191,9 +200,14 @@ class BA2M(nn.Module):
 
     def _attend(self, x):
         """Returns the maps of the three branches, None for those left out."""
-        branches = (self.channel, self.local_spatial, self.global_spatial)
-        if None in branches or self.global_spatial.conv is None:
-            return [branch and branch(x) for branch in branches]
+        if not self._shares_projection:
+            return (
+                None if self.channel is None else self.channel(x),
+                None if self.local_spatial is None else self.local_spatial(x),
+                None
+                if self.global_spatial is None
+                else self.global_spatial(x),
+            )
         mean, local, qkv, conv = shared_projection(
             x,
             self.local_spatial[0],
@@ -202,7 +216,7 @@ class BA2M(nn.Module):
         )
         return (
             self.channel.follow(mean),
-            self.local_spatial.follow(local),
+            self.local_spatial.follow(local, self.with_cp),
             self.global_spatial.combine(qkv, conv),
         )
 

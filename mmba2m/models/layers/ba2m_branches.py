@@ -7,6 +7,7 @@ them: with d = C / R, the three have 2Cd + 3d + 3C, Cd + 18d² + 10d + 3 and
 """
 
 import math
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +15,11 @@ from mmcv.cnn import build_norm_layer
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.utils.checkpoint import checkpoint
 
 from .batch_sum import is_distributed
-
-CPU_LANES = 16  # numbers of 32 bits in a vector of AVX-512
+from .captured import is_captured
+from .narrow_conv import LANES, NarrowConv2d
 
 
 class BranchNorm(nn.Module):
@@ -92,9 +94,31 @@ class BranchNorm(nn.Module):
         return x.numel() == x.size(1) and norm.running_mean is not None
 
 
+@contextmanager
+def _keep_statistics(module):
+    """Keeps running statistics, which have seen the batch already."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
 class _Branch(nn.Sequential):
-    def follow(self, x):
+    def follow(self, x, with_cp=False):
         """Does what ``forward`` does behind the first layer."""
+        if with_cp and x.requires_grad:
+            return checkpoint(
+                self.follow,
+                x,
+                use_reentrant=False,
+                preserve_rng_state=False,
+                context_fn=lambda: (nullcontext(), _keep_statistics(self)),
+            )
         for layer in list(self)[1:]:
             x = layer(x)
         return x
@@ -140,7 +164,7 @@ class LocalSpatialAttention(_Branch):
             (mid_channels, 3),
         ):
             layers += [
-                nn.Conv2d(
+                NarrowConv2d(
                     in_channels,
                     mid_channels,
                     kernel_size,
@@ -150,7 +174,7 @@ class LocalSpatialAttention(_Branch):
                 nn.ReLU(inplace=True),
             ]
         super().__init__(
-            *layers, nn.Conv2d(mid_channels, 1, 1), BranchNorm(norm_cfg, 1)
+            *layers, NarrowConv2d(mid_channels, 1, 1), BranchNorm(norm_cfg, 1)
         )
 
 
@@ -197,7 +221,7 @@ class GlobalSpatialAttention(nn.Module):
         self.head = nn.Sequential(
             BranchNorm(norm_cfg, mid_channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(mid_channels, 1, 1),
+            NarrowConv2d(mid_channels, 1, 1),
             BranchNorm(norm_cfg, 1),
         )
 
@@ -230,19 +254,25 @@ class GlobalSpatialAttention(nn.Module):
             size = (min(h, limit), min(w, limit))
             k = F.adaptive_avg_pool2d(k, size)
             v = F.adaptive_avg_pool2d(v, size)
-        head_channels = q.size(1) // self.num_heads
-        out = F.scaled_dot_product_attention(
-            *(self._to_tokens(maps, head_channels) for maps in (q, k, v)),
-            scale=head_channels**-0.5,
-        )  # (N, heads, h·w, d_h or more)
-        out = out[..., :head_channels].transpose(-2, -1)
+        out = _attend(
+            self._to_tokens(q), self._to_tokens(k), self._to_tokens(v)
+        )  # (N, heads, h·w, d_h)
+        out = out.transpose(-2, -1)
         return self.proj(out.reshape(q.size(0), -1, h, w))
 
-    def _to_tokens(self, maps, head_channels):
+    def _to_tokens(self, maps):
         tokens = maps.flatten(2).unflatten(1, (self.num_heads, -1))
         tokens = tokens.transpose(-2, -1)  # (N, heads, L, d_h)
-        if tokens.device.type == 'cpu' and head_channels < CPU_LANES:
-            # zeros change nothing, and full vectors take a third less time
-            return F.pad(tokens, (0, CPU_LANES - head_channels))
         # contiguous: strided ones take the slow path on the CPU
         return tokens.contiguous()
+
+
+def _attend(q, k, v):
+    """Scaled dot-product attention of (N, heads, L, d_h)."""
+    channels = q.size(-1)
+    if is_captured() or q.device.type != 'cpu' or channels >= LANES:
+        return F.scaled_dot_product_attention(q, k, v)
+    # on the CPU, zeros up to a whole vector save a third of the time
+    q, k, v = (F.pad(tokens, (0, LANES - channels)) for tokens in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, scale=channels**-0.5)
+    return out[..., :channels]

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.grad import conv2d_weight
 
+from .captured import is_captured
+
 # Smaller maps leave the matrix products too little to work on.
 MIN_POSITIONS = 100
 
@@ -39,14 +41,13 @@ def shared_projection(x, full, half, strided):
 
 def _is_plain(x, layers):
     return (
-        x.device.type == 'cpu'
+        not is_captured()
+        and x.device.type == 'cpu'
         and x.is_contiguous()
         and x[0, 0].numel() >= MIN_POSITIONS
+        and x.dtype in (torch.float32, torch.float64)
         and all(layer.weight.dtype == x.dtype for layer in layers)
         and not _is_autocast()
-        # what is exported or compiled are the layers
-        and not torch.jit.is_tracing()
-        and not _is_compiling()
     )
 
 
@@ -55,12 +56,6 @@ def _is_autocast():
         return torch.is_autocast_enabled('cpu')
     except TypeError:  # torch < 2.4
         return torch.is_autocast_cpu_enabled()
-
-
-def _is_compiling():
-    if hasattr(torch.compiler, 'is_compiling'):
-        return torch.compiler.is_compiling()
-    return torch._dynamo.is_compiling()  # torch < 2.3
 
 
 def _project(x, w_full, b_full, w_half, b_half, w_strided, b_strided):

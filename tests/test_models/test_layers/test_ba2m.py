@@ -21,8 +21,16 @@ SUBSETS = [
     for size in (1, 2, 3)
     for subset in combinations(('channel', 'local', 'global'), size)
 ]
-#: channels, reduction, height, width
-SIZES = [(8, 2, 6, 6), (10, 4, 5, 7), (6, 4, 7, 4), (7, 2, 1, 1), (9, 2, 3, 2)]
+#: channels, reduction, height, width; the last one takes shared_projection's
+#: own gradient
+SIZES = [
+    (8, 2, 6, 6),
+    (10, 4, 5, 7),
+    (6, 4, 7, 4),
+    (7, 2, 1, 1),
+    (9, 2, 3, 2),
+    (9, 2, 11, 10),
+]
 
 
 def make_module(channels=8, reduction=2, dtype=torch.float64, **kwargs):
@@ -102,6 +110,35 @@ def test_equals_the_literal_form_in_float32(branches):
     torch.testing.assert_close(
         module(x), expected.float(), rtol=1e-5, atol=1e-5
     )
+
+
+def test_checkpointing_changes_nothing_but_memory():
+    """Nor do running statistics, of which a batch is one update."""
+    saved, results = [], []
+    plain = make_module().train()
+    for module in (plain, copy.deepcopy(plain)):
+        module.with_cp = bool(saved)
+        torch.manual_seed(0)
+        x = make_input(h=12, w=12).requires_grad_()
+        maps = {}
+
+        def pack(tensor, maps=maps):
+            maps[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            y = module(x)
+        saved.append(sum(maps.values()))
+        grads = gradients(module, x, y, torch.ones_like(y))
+        statistics = {
+            name: tensor
+            for name, tensor in module.named_buffers()
+            if 'running' in name
+        }
+        results.append((y, grads, statistics))
+    torch.testing.assert_close(*results, rtol=0, atol=1e-12)
+    # five of six maps, (3, 4, 12, 12) each
+    assert saved[0] - saved[1] >= 5 * 3 * 4 * 12 * 12
 
 
 @pytest.mark.parametrize('max_kv_size', [None, 1, 2, 3])
