@@ -50,9 +50,9 @@ def describe_network(name, setting):
 
     Args:
         name (str): 'plain', 'ba2m' (population weights at inference),
-            'ba2m_identity', 'stripped' (the converted config), an attention
-            module by type or abbreviation ('SE', 'aw_conv'), or a config
-            file, whose backbone is taken.
+            'ba2m_with_cp', 'ba2m_identity', 'stripped' (the converted
+            config), an attention module by type or abbreviation ('SE',
+            'aw_conv'), or a config file, whose backbone is taken.
         setting (dict): One of :data:`SETTINGS`.
 
     Returns:
@@ -71,8 +71,10 @@ def describe_network(name, setting):
     if name == 'plain':
         return dict(plain), scope
     kind = plain['type']
-    if name in ('ba2m', 'stripped', *INFERENCE_ONLY):
+    if name in ('ba2m', 'ba2m_with_cp', *INFERENCE_ONLY):
         options = dict(setting.get('options', {}))
+        if name == 'ba2m_with_cp':
+            options['with_cp'] = True
         if name == 'ba2m_identity':
             options['inference'] = 'identity'
         backbone = dict(plain, type=f'BA2M{kind}', ba2m_cfg=options)
@@ -102,7 +104,7 @@ def _find_type(name):
                 return candidate
     raise ValueError(
         f'there is no network {name!r}; there are plain, ba2m, '
-        f'{", ".join(INFERENCE_ONLY)}, the attention modules '
+        f'ba2m_with_cp, {", ".join(INFERENCE_ONLY)}, the attention modules '
         f'{", ".join(types)}, and config files'
     )
 
@@ -129,6 +131,7 @@ def label_network(name):
     labels = dict(
         plain='plain',
         ba2m='BA²M',
+        ba2m_with_cp='BA²M, with_cp',
         ba2m_identity="BA²M, 'identity'",
         stripped='BA²M, stripped',
     )
