@@ -42,12 +42,24 @@ VOC = [
 ]
 
 
+ATTENTION = [
+    f'attention/faster-rcnn_{name}_fpn_2x_coco.py'
+    for name in (
+        'aw-conv-r50',
+        'aw-conv-r101',
+        'saam-r50',
+        'bav1-r50',
+        'bav2-r50',
+    )
+]
+
+
 @cache  # what a test changes it loads itself
 def load(path):
     return Config.fromfile(CONFIGS / path)
 
 
-@pytest.mark.parametrize('path', COCO)
+@pytest.mark.parametrize('path', COCO + ATTENTION)
 def test_coco_schedule_is_the_papers(path):
     cfg = load(path)
     optimizer = cfg.optim_wrapper.optimizer
@@ -98,7 +110,42 @@ def test_only_the_backbone_sets_a_config_apart_from_its_baseline(path):
     )
 
 
-@pytest.mark.parametrize('path', [path for path in COCO if 'r101' in path])
+@pytest.mark.parametrize('path', ATTENTION)
+def test_attention_is_all_that_differs(path):
+    plain = load(f'faster_rcnn/faster-rcnn_{path.rpartition("-")[2]}')
+    cfg = load(path)
+    assert difference(cfg, plain) == {
+        'model.backbone.type',
+        'model.backbone.attention',
+    }
+    init_default_scope('mmdet')
+    backbone, base = (
+        MODELS.build({**c.model.backbone, 'init_cfg': None})
+        for c in (cfg, plain)
+    )
+    # of the stages that are not frozen
+    assert {name[:6] for name in backbone.attention_names} == {
+        'layer2',
+        'layer3',
+        'layer4',
+    }
+    for name in backbone.attention_names:
+        for parameter in backbone.get_submodule(name).parameters():
+            assert parameter.requires_grad
+    # a plain checkpoint fills all but the modules
+    state = {key: value.shape for key, value in backbone.state_dict().items()}
+    for key, value in base.state_dict().items():
+        assert state.pop(key) == value.shape
+    assert all(
+        key.startswith(tuple(backbone.attention_names)) for key in state
+    )
+    # nothing new is a batch norm, which norm_eval would freeze as it is
+    assert not any('running' in key for key in state)
+
+
+@pytest.mark.parametrize(
+    'path', [path for path in COCO + ATTENTION if 'r101' in path]
+)
 def test_only_depth_and_weights_set_resnet101_apart(path):
     cfg, shallow = load(path), load(path.replace('r101', 'r50'))
     assert difference(cfg, shallow) == {
@@ -208,12 +255,22 @@ def test_rows_of_the_paper_name_the_configs():
     }
 
 
-@pytest.mark.parametrize('folder', [*DETECTORS, 'pascal_voc', 'bccd', 'demo'])
+@pytest.mark.parametrize(
+    'folder', [*DETECTORS, 'attention', 'pascal_voc', 'bccd', 'demo']
+)
 def test_metafile_lists_the_configs_of_its_folder(folder):
     metafile = yaml.safe_load((CONFIGS / folder / 'metafile.yml').read_text())
-    found = {path.name: path for path in (CONFIGS / folder).glob('*.py')}
+    # those of a folder of both tasks are in test_classification_configs.py
+    other = '_in1k.py', '_cifar100.py'
+    found = {
+        path.name: path
+        for path in (CONFIGS / folder).glob('*.py')
+        if not path.name.endswith(other)
+    }
     listed = {
-        Path(model['Config']).name: model for model in metafile['Models']
+        Path(model['Config']).name: model
+        for model in metafile['Models']
+        if not model['Config'].endswith(other)
     }
     assert listed.keys() == found.keys()
     for name, model in listed.items():

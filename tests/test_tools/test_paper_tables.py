@@ -2,6 +2,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import yaml
 from torch import nn
 
 pytest.importorskip('mmdet')
@@ -42,10 +43,26 @@ def test_every_config_of_the_papers_data_sets_has_a_row(paper_tables):
     }
     for path in (ROOT / 'configs').rglob('*.py'):
         name = path.relative_to(ROOT).as_posix()
-        # the paper has no RetinaNet on COCO, and no masks on VOC
-        beyond = ('_base_', 'retinanet/', 'pascal_voc/mask-rcnn')
+        # the paper has no RetinaNet on COCO, no masks on VOC, and fewer
+        # attention modules
+        beyond = ('_base_', 'retinanet/', 'pascal_voc/mask-rcnn', 'attention/')
         if path.stem.endswith(('_coco', '_voc0712', '_in1k', '_cifar100')):
             assert name in listed or any(b in name for b in beyond), name
+
+
+def test_metafiles_have_these_counts(paper_tables, monkeypatch):
+    for layer in (nn.modules.conv._ConvNd, nn.Linear):
+        monkeypatch.setattr(layer, 'reset_parameters', lambda self: None)
+    for path in (ROOT / 'configs').glob('*/metafile.yml'):
+        for model in yaml.safe_load(path.read_text())['Models']:
+            metadata = model['Metadata']
+            if 'Parameters' not in metadata:  # of detectors
+                continue
+            cifar = metadata['Training Data'] == 'CIFAR-100'
+            size = (32, 32) if cifar else (224, 224)
+            counts = paper_tables.measure(model['Config'], {}, size)
+            listed = metadata['Parameters'], metadata['FLOPs']
+            assert counts == listed, model['Name']
 
 
 @pytest.mark.parametrize(

@@ -56,13 +56,14 @@ network of each config; a test fails when this page is out of date.
   trainings have not been run with this code. What has been measured is in
   [results.md](results.md).
 - ✓ agrees with the paper to half a unit of its last digit, FLOPs also within
-  1 %. Rows without a config are other attention modules.
+  1 %. Rows without a config are networks that are not here.
 
 The paper's networks of bottleneck blocks without BA²M have the FLOPs of
-blocks whose stride is in the first 1×1 convolution (`style='caffe'`), those
-with BA²M of blocks with the stride in the 3×3 one. Ours have the latter in
-both, so that they differ in the module alone. Of what BA²M adds to the FLOPs
-there by the paper's figures, half or more is due to the stride.
+blocks whose stride is in the first 1×1 convolution (`style='caffe'`), but for
+some of Table V; those with BA²M of blocks with the stride in the 3×3 one. Ours
+have the latter in all, so that they differ in the module alone. Of what BA²M
+adds to the FLOPs there by the paper's figures, half or more is due to the
+stride.
 """
 #: relative difference of FLOPs that counts as equal
 FLOPS_TOLERANCE = 0.01
@@ -198,7 +199,8 @@ def format_network(row, table):
         params = params.replace(' /', ' Mi /')
     flops = compare(flops, paper.get('flops'), FLOPS_TOLERANCE)
     if row.get('reading'):
-        other = measure(row['config'], row['reading'], image_size)[1] / 1e9
+        options = dict(options, **row['reading'])
+        other = measure(row['config'], options, image_size)[1] / 1e9
         other = compare(other, paper['flops'], FLOPS_TOLERANCE)
         flops += f', as {format_options(row["reading"])} {other}'
     return link, params, flops

@@ -1,0 +1,3 @@
+_base_ = './aw-conv-full-resnet50_8xb32-90e_in1k.py'
+
+model = dict(backbone=dict(depth=101))

@@ -1,0 +1,8 @@
+_base_ = '../resnet/resnet50_8xb32-90e_in1k.py'
+
+model = dict(
+    backbone=dict(
+        type='AttentionResNet',
+        attention=dict(type='BridgeAttention', version=2),
+    )
+)

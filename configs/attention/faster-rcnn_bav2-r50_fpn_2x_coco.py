@@ -1,0 +1,3 @@
+_base_ = './faster-rcnn_bav1-r50_fpn_2x_coco.py'
+
+model = dict(backbone=dict(attention=dict(version=2)))
