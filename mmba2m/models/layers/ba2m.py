@@ -68,7 +68,7 @@ class BA2M(nn.Module):
             - 'batch': as in training, over the test batch.
         momentum (float): Of the running average, as in batch norm. Defaults
             to 0.1.
-        with_cp (bool): Whether the maps of the local branch are computed
+        with_cp (bool): Whether the maps of the spatial branches are computed
             again in the backward pass instead of kept, where all three
             branches are in use. Values and running statistics stay the same.
             Defaults to False.
@@ -217,7 +217,7 @@ class BA2M(nn.Module):
         return (
             self.channel.follow(mean),
             self.local_spatial.follow(local, self.with_cp),
-            self.global_spatial.combine(qkv, conv),
+            self.global_spatial.combine(qkv, conv, self.with_cp),
         )
 
     def weigh(self, sar):

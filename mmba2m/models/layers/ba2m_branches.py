@@ -94,10 +94,41 @@ class BranchNorm(nn.Module):
         return x.numel() == x.size(1) and norm.running_mean is not None
 
 
+def run_layers(layers, x, with_cp=False):
+    """Runs layers one after the other.
+
+    Args:
+        layers (Sequence[nn.Module]): The layers.
+        x (Tensor): Input of the first.
+        with_cp (bool): Whether they run again in the backward pass, instead
+            of keeping their maps. Defaults to False.
+
+    Returns:
+        Tensor: Output of the last.
+    """
+    if with_cp and x.requires_grad:
+        return checkpoint(
+            run_layers,
+            layers,
+            x,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), _keep_statistics(layers)),
+        )
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
 @contextmanager
-def _keep_statistics(module):
+def _keep_statistics(layers):
     """Keeps running statistics, which have seen the batch already."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    norms = [
+        module
+        for layer in layers
+        for module in layer.modules()
+        if isinstance(module, _BatchNorm)
+    ]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -111,17 +142,7 @@ def _keep_statistics(module):
 class _Branch(nn.Sequential):
     def follow(self, x, with_cp=False):
         """Does what ``forward`` does behind the first layer."""
-        if with_cp and x.requires_grad:
-            return checkpoint(
-                self.follow,
-                x,
-                use_reentrant=False,
-                preserve_rng_state=False,
-                context_fn=lambda: (nullcontext(), _keep_statistics(self)),
-            )
-        for layer in list(self)[1:]:
-            x = layer(x)
-        return x
+        return run_layers(list(self)[1:], x, with_cp)
 
 
 class ChannelAttention(_Branch):
@@ -230,12 +251,13 @@ class GlobalSpatialAttention(nn.Module):
         conv = None if self.conv is None else self.conv(x)
         return self.combine(self.qkv(x), conv)
 
-    def combine(self, qkv, conv):
+    def combine(self, qkv, conv, with_cp=False):
         """Turns what ``qkv`` and ``conv`` give into the map of ``forward``.
 
         Args:
             qkv (Tensor): Shape (N, 3·d/2, h, w).
             conv (Tensor | None): Shape (N, d/2, h, w).
+            with_cp (bool): See :func:`run_layers`. Defaults to False.
 
         Returns:
             Tensor: Shape (N, 1, h, w).
@@ -243,7 +265,7 @@ class GlobalSpatialAttention(nn.Module):
         maps = self.attend(qkv)
         if conv is not None:
             maps = torch.cat([conv, maps], dim=1)  # (N, d, h, w)
-        return self.head(maps)
+        return run_layers(list(self.head), maps, with_cp)
 
     def attend(self, qkv):
         """Attention over positions: (N, 3·d/2, h, w) → (N, d/2, h, w)."""
