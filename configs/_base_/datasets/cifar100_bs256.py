@@ -4,6 +4,15 @@ _base_ = 'mmpretrain::_base_/datasets/cifar100_bs16.py'
 
 data_root = '{{$CIFAR_ROOT:data/cifar100}}'
 
-train_dataloader = dict(batch_size=256, dataset=dict(data_root=data_root))
-val_dataloader = dict(batch_size=256, dataset=dict(data_root=data_root))
+# what MMPretrain's own train.py sets: workers that outlive the epoch, and
+# hand over one tensor per batch instead of one per image
+loader = dict(
+    batch_size=256,
+    persistent_workers=True,
+    pin_memory=True,
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(data_root=data_root),
+)
+train_dataloader = loader
+val_dataloader = loader
 test_dataloader = val_dataloader
