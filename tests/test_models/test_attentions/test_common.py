@@ -93,9 +93,10 @@ def learn(network, x):
     return out
 
 
+@pytest.mark.parametrize('host', HOSTS)
 @pytest.mark.parametrize(('name', 'depth', 'position'), PLACES)
-def test_every_place(name, depth, position):
-    network = randomize(build(name, position, depth))
+def test_every_place(name, depth, position, host):
+    network = randomize(build(name, position, depth, host=host))
     modules = get_modules(network)
     assert len(modules) in (1, 2 if depth == 18 else 3)
     for module in modules:
@@ -237,7 +238,6 @@ def test_names_and_positions():
         assert cls.positions and {*cls.positions} <= known
 
 
-@pytest.mark.skipif(not DOCS.exists(), reason='there is no such page yet')
 @each
 def test_it_is_in_the_documentation(name):
     assert f'`{name}`' in DOCS.read_text(encoding='utf-8')
