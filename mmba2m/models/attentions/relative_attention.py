@@ -51,27 +51,29 @@ def attend(q, k, v, logits=None):
         Tensor: Shape (..., heads, h, w, d').
     """
     shape = *q.shape[:-1], v.size(-1)
+    parts = [[q], [k], [v]]
     if logits is not None:
         rows, cols = (
             torch.eye(n, device=k.device).to(k.dtype) for n in k.shape[-3:-1]
         )
-        codes = torch.cat(
-            [
-                rows[:, None].expand(-1, len(cols), -1),
-                cols.expand(len(rows), -1, -1),
-            ],
-            dim=-1,
+        codes = (
+            rows[:, None].expand(-1, len(cols), -1),
+            cols.expand(len(rows), -1, -1),
         )
-        q = torch.cat([q, *logits], dim=-1)
-        k = torch.cat([k, codes.expand(*k.shape[:-1], -1)], dim=-1)
+        parts[0] += logits
+        parts[1] += [code.expand(*k.shape[:-1], -1) for code in codes]
     # the kernels that store no matrix want one size, a multiple of 8
-    size = max(q.size(-1), v.size(-1))
+    size = max(sum(t.size(-1) for t in p) for p in parts)
     size += -size % 8
-    q, k, v = (
-        F.pad(t, (0, size - t.size(-1))).reshape(
-            -1, t.size(-4), t.size(-3) * t.size(-2), size
-        )
-        for t in (q, k, v)
+    out = F.scaled_dot_product_attention(
+        *(_join_to_tokens(p, size) for p in parts), scale=1.0
     )
-    out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
     return out[..., : shape[-1]].reshape(shape)
+
+
+def _join_to_tokens(parts, size):
+    """(..., heads, h, w, d), ... → (·, heads, h · w, size); one copy."""
+    missing = size - sum(t.size(-1) for t in parts)
+    zeros = parts[0].new_zeros(1).expand(*parts[0].shape[:-1], missing)
+    joined = torch.cat([*parts, zeros], dim=-1)
+    return joined.flatten(-3, -2).flatten(0, -4)

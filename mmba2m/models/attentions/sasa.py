@@ -35,8 +35,8 @@ class SASA(ConvLike):
     kernel of a convolution larger than 1×1, so a checkpoint with plain
     convolutions has nothing for it.
 
-    The map is cut into blocks, which gather their keys once: 3 to 5 times the
-    keys are kept, where a window for each query is 49 times.
+    Blocks of up to 8 × 8 queries share a copy of the keys and values around
+    them. That is about 3 copies of each key; a window for each query has 49.
 
     Args:
         in_channels (int): C1.
