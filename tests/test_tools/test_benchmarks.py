@@ -181,6 +181,15 @@ def test_training_is_limited_to_its_iterations(train):
     assert cfg.visualizer.vis_backends == []
 
 
+@pytest.mark.parametrize('randomness', [None, {}, dict(seed=3)])
+def test_training_has_a_seed(train, randomness):
+    cfg = Config(dict(train_cfg={}))
+    if randomness is not None:
+        cfg.randomness = randomness
+    train.limit_training(cfg, 2)
+    assert cfg.randomness.seed == (randomness or {}).get('seed', 0)
+
+
 def test_blocks_are_compared_with_those_of_the_same_round(train):
     def block(time, peak):
         return dict(time=time, data_time=time / 10, peak_bytes=peak * 2**20)

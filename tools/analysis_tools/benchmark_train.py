@@ -150,7 +150,7 @@ def limit_training(cfg, iterations):
     cfg.default_hooks.update(checkpoint=None, logger=None)
     if cfg.get('visualizer'):
         cfg.visualizer.vis_backends = []
-    cfg.setdefault('randomness', {}).setdefault('seed', 0)
+    cfg.randomness = {'seed': 0, **cfg.get('randomness', {})}
     cfg.resume = False
     cfg.log_level = 'WARNING'
 
