@@ -41,8 +41,9 @@ class AWConv2d(nn.Conv2d):
     one grouped convolution with the kernels of all samples; on maps of fewer
     than C1 / groups positions, a 1×1 convolution for each entry of the
     kernel, shared by the samples and scaled for each. So no more is kept than
-    h · w maps of the output's size. Counts of FLOPs see the convolution with
-    K and, in the first form, PW1 and PW2.
+    about h · w maps of the output's size. Counts of FLOPs see the plain
+    convolution, PW1 and PW2; in the second form, 'full' convolves with K once
+    more, and neither that nor PW2 is seen.
 
     Args:
         in_channels (int): C1.
