@@ -321,3 +321,31 @@ default_hooks = dict(checkpoint=dict(save_best=None))
     assert all(value > 1 for value in normalizers)  # they were trained
     backbone_keys = [k for k in weights if k.startswith('backbone.')]
     assert len(backbone_keys) == len(state)
+
+
+@pytest.mark.skipif('mmdet' not in HOSTS, reason='MMDetection is not there')
+def test_checkpoint_with_attention_starts_a_detector(tmp_path, monkeypatch):
+    """As configs/attention/README.md says."""
+    name = 'bav2-resnet50_8xb32-90e_in1k'
+    cfg = Config.fromfile(ROOT / f'configs/attention/{name}.py')
+    cfg.model.backbone.update(base_channels=8, stem_channels=8)
+    weights = build_backbone(cfg).state_dict()
+    for value in weights.values():
+        value.copy_(torch.rand(value.shape) * 3)
+    checkpoint = str(tmp_path / 'epoch_90.pth')
+    state_dict = {f'backbone.{key}': v for key, v in weights.items()}
+    torch.save(dict(meta={}, state_dict=state_dict), checkpoint)
+
+    path = f'work_dirs/{name}/epoch_90.pth'
+    commands = read_commands('configs/attention/README.md')
+    (command,) = [text for text in commands if path in text]
+    options = (*NARROW, '"model.neck.in_channels=[32,64,128,256]"')
+    command = ' '.join([command.replace(path, checkpoint), *options])
+    cfg = load(command, monkeypatch)
+    init_default_scope('mmdet')
+    detector = MODELS.build(cfg.model)
+    detector.init_weights()
+    state = detector.backbone.state_dict()
+    assert state.keys() == weights.keys()
+    for key, value in state.items():
+        assert torch.equal(value, weights[key]), key

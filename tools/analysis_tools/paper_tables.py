@@ -115,14 +115,27 @@ def build_and_count(path, options, image_size):
     """
     cfg = copy.deepcopy(load_config(path))
     cfg.merge_from_dict(yaml.safe_load(options))
+    network, run = build(cfg, image_size)
+    return count_parameters(network), count_flops(network, run)
+
+
+def build(cfg, image_size):
+    """Builds a config's network on the meta device.
+
+    Args:
+        cfg (Config): Of a classifier or detector.
+        image_size (tuple[int]): Height and width.
+
+    Returns:
+        tuple[nn.Module, Callable]: The network, and what runs it once.
+    """
     init_default_scope(cfg.default_scope)
     # not built on the meta device: the hosts read numbers off tensors
     network = MODELS.build(cfg.model).to('meta')
     network.eval()
     images = torch.empty(1, 3, *image_size, device='meta')
     run = run_classifier if cfg.default_scope == 'mmpretrain' else run_detector
-    flops = count_flops(network, partial(run, network, images))
-    return count_parameters(network), flops
+    return network, partial(run, network, images)
 
 
 def run_classifier(network, images):
