@@ -37,7 +37,6 @@ def make_run(tool, **kwargs):
         'SGE': [9, 9, 9],
     }
     run = dict(
-        device='cpu',
         precision='fp32',
         channels_last=False,
         compile=None,
@@ -71,14 +70,18 @@ def test_rows_have_what_is_added_to_plain_resnet50(tool):
 
 
 def test_times_are_ratios_within_each_round(tool, tmp_path):
-    for name, device in (('attention', 'cpu'), ('attention_gpu', 'cuda')):
-        run = make_run(tool, device=device)
+    cpu = dict(cpu='of a test')
+    for name, environment in (
+        ('attention', cpu),
+        ('attention_gpu', dict(cpu, gpu='GPU')),
+    ):
+        run = make_run(tool, environment=environment)
         (tmp_path / f'{name}.json').write_text(json.dumps(run))
     (tmp_path / 'other.json').write_text('{}')
     runs = tool.load_benchmarks(tmp_path)
     table = tool.format_table([tool.BA2M_CONFIG, SE], runs)
     head, _, plain, ours, row = table.splitlines()[:5]
-    assert '| training step, cpu | training step, cuda |' in head
+    assert '| training step, of a test | training step, GPU |' in head
     assert '| 1 | 1 | 24.56 |' in plain
     assert '| – | – | 21.63 |' in ours
     time = '1.200 (1.100–1.500)'

@@ -143,7 +143,7 @@ def format_table(configs, runs):
     )
     for run, found in runs:
         text.append(
-            f'Training step on {find_device(run)}: {title_measure(found)}, '
+            f'On {find_device(run)}: {title_measure(found)}, '
             f'{describe_options(run)}, relative to the plain network in the '
             'same run, median and 95 % interval of it '
             f'({describe_environment(run)}).'
