@@ -87,6 +87,7 @@ def test_times_are_ratios_within_each_round(tool, tmp_path):
     time = '1.200 (1.100–1.500)'
     assert f'| {time} | {time} | 23.14 |' in row
     assert 'training step, 8 × 224×224, fp32' in table
+    assert 'median and range of 3 rounds' in table
     assert 'cpu of a test' in table
 
 

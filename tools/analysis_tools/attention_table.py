@@ -142,10 +142,12 @@ def format_table(configs, runs):
         + '.'
     )
     for run, found in runs:
+        rounds = len(next(iter(found['seconds'].values())))
+        spread = '95 % interval of it' if rounds > 5 else 'range'
         text.append(
             f'On {find_device(run)}: {title_measure(found)}, '
             f'{describe_options(run)}, relative to the plain network in the '
-            'same run, median and 95 % interval of it '
+            f'same round, median and {spread} of {rounds} rounds '
             f'({describe_environment(run)}).'
         )
     return '\n\n'.join(text) + '\n'
