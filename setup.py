@@ -57,8 +57,10 @@ class BuildWithMim(build_py):
 
 
 readme = ROOT / 'README.md'
-tests = read_requirements('tests.txt')
-docs = read_requirements('docs.txt')
+extras = {
+    name: read_requirements(f'{name}.txt')
+    for name in ('analysis', 'docs', 'export', 'notebook', 'tests')
+}
 
 setup(
     name='mmba2m',
@@ -87,9 +89,8 @@ setup(
     extras_require={
         'onedl': read_requirements('onedl.in'),
         'openmmlab': read_requirements('openmmlab.in'),
-        'tests': tests,
-        'docs': docs,
-        'all': tests + docs,
+        **extras,
+        'all': sum(extras.values(), []),
     },
     zip_safe=False,
 )
