@@ -599,11 +599,16 @@ def test_compiled_equals_eager(backend, training, dtype):
     expected = module(x)
     torch.testing.assert_close(y, expected)
     upstream = torch.randn_like(x)
+    # a bias before a batch norm has a gradient of 0: only rounding is left,
+    # that of sums as large as the largest gradient
+    expected = gradients(module, x, expected, upstream)
+    largest = max(float(gradient.abs().max()) for gradient in expected)
+    tolerance = 200 * torch.finfo(dtype).eps
     torch.testing.assert_close(
         gradients(other, x, y, upstream),
-        gradients(module, x, expected, upstream),
-        rtol=1e-4,
-        atol=1e-5,
+        expected,
+        rtol=tolerance,
+        atol=tolerance * largest,
     )
     torch.testing.assert_close(
         other.running_normalizer, module.running_normalizer
