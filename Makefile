@@ -6,7 +6,7 @@ VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format clean
+.PHONY: help env demo test docs lint format clean
 
 help: ## list the targets
 	@echo 'usage: make TARGET [STACK=onedl|openmmlab] [PYTHON=python3.11]'
@@ -21,6 +21,9 @@ demo: env ## train and evaluate a small detector on generated images
 test: env ## run the tests, e.g. PYTEST_ARGS='-k ba2m -x'
 	@$(RUN) -m pytest $(PYTEST_ARGS)
 
+docs: env ## build the documentation into docs/_build; warnings are errors
+	@$(RUN) -m sphinx -q -W --keep-going -c docs . docs/_build
+
 lint: env ## check style
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
@@ -30,4 +33,4 @@ format: env ## apply the style
 	@$(RUN) -m ruff format
 
 clean: ## remove build products and caches; environments and results stay
-	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist docs/_build .pytest_cache .ruff_cache .hypothesis
