@@ -213,3 +213,21 @@ def test_blocks_are_compared_with_those_of_the_same_round(train):
     assert first == ['a', '5.000', '0.2000', '1', '0.0200', '110']
     ratio = '1.500 (1.000–2.000)'
     assert second == ['b x=1', '3.333', '0.3000', ratio, '0.0300', '90']
+
+
+@pytest.mark.parametrize('measure', ['train', 'inference'])
+def test_profile_of_the_modules(measure, monkeypatch, capsys):
+    pytest.importorskip('mmpretrain')
+    tool = load_tool('profile_attention')
+    argv = ['profile', '--setting', 'cifar', '--measure', measure]
+    argv += ['--batch', '2', '--rounds', '2', '--rows', '3']
+    argv += ['--device', 'cpu']
+    monkeypatch.setattr(sys, 'argv', argv)
+    tool.main()
+    output = capsys.readouterr().out
+    for stage, shape in enumerate(
+        ['2×16×32×32', '2×32×16×16', '2×64×8×8', '2×128×4×4'], 1
+    ):
+        assert f'layer{stage}.ba2m, {shape}:' in output
+    backward = 'convolution_backward' in output
+    assert backward == (measure == 'train'), output
