@@ -1,0 +1,5 @@
+_base_ = './resnet18_small_cifar10.py'
+
+model = dict(
+    backbone=dict(type='BA2MResNet_CIFAR', ba2m_cfg=dict(reduction=4))
+)
