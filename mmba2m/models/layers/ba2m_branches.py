@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from .batch_sum import is_distributed
 from .captured import is_captured
 from .narrow_conv import LANES, NarrowConv2d
+from .pool_by_products import pool_by_products
 
 
 class BranchNorm(nn.Module):
@@ -272,7 +273,9 @@ class GlobalSpatialAttention(nn.Module):
         q, k, v = qkv.chunk(3, dim=1)  # (N, d/2, h, w) each
         h, w = q.shape[-2:]
         limit = self.max_kv_size
-        if limit is not None and (h > limit or w > limit):
+        if limit is not None and torch.onnx.is_in_onnx_export():
+            k, v = (pool_by_products(maps, limit) for maps in (k, v))
+        elif limit is not None and (h > limit or w > limit):
             size = (min(h, limit), min(w, limit))
             k = F.adaptive_avg_pool2d(k, size)
             v = F.adaptive_avg_pool2d(v, size)

@@ -20,7 +20,8 @@ def mean_outer_max(a: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         Tensor: Shape (N,).
     """
     if torch.onnx.is_in_onnx_export():  # ONNX knows no binary search
-        return torch.maximum(a[:, :, None], p[:, None]).mean((1, 2))
+        # in two steps: runtimes add float32 numbers one after the other
+        return torch.maximum(a[:, :, None], p[:, None]).mean(2).mean(1)
     if p.size(1) < a.size(1):
         a, p = p, a
     ascending = a.sort(dim=1).values
