@@ -250,10 +250,12 @@ def draw(runs, labels, patterns=None, weight=0):
         figsize=(4.2 * columns, 3.4 * rows + 0.3), layout='constrained'
     )
     axes = figure.subplots(rows, columns, squeeze=False)
+    last = max(max(values) for run in runs for values in run.values())
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     for axis, (title, shown) in zip(axes.flat, panels.items(), strict=False):
         _draw_panel(axis, runs, shown, title, weight)
+        axis.set_xlim(0, 1.02 * last)
     looks = zip(cycle(STYLES), cycle(COLOURS))
     handles = [
         Line2D([], [], linestyle=style, color=colour, label=label)
