@@ -35,7 +35,7 @@ train_dataloader = dict(
         data_root=f'{data_root}/train',
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='RandomCrop', crop_size=32, padding=4),
+            dict(type='RandomCrop', crop_size=32, padding=2),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='PackInputs'),
         ],
@@ -55,7 +55,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=(1,))
 test_evaluator = val_evaluator
 
-train_cfg = dict(by_epoch=True, max_epochs=10, val_interval=2)
+train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=2)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
@@ -73,10 +73,10 @@ param_scheduler = [
     ),
     dict(
         type='CosineAnnealingLR',
-        T_max=9,
+        T_max=11,
         by_epoch=True,
         begin=1,
-        end=10,
+        end=12,
         convert_to_iter_based=True,
     ),
 ]
