@@ -29,18 +29,9 @@ except ImportError as error:
         'tsne.py needs scikit-learn: pip install "mmba2m[analysis]"'
     ) from error
 
-# told apart by shape as well, for readers without colours; dark and light,
-# filled shapes that differ at a small size
+# told apart by shape and filling as well, for readers without colours
 MARKERS = 'o^sDvPX*<>pdhH'
-PALETTE = (
-    '#0072b2',
-    '#e69f00',
-    '#000000',
-    '#56b4e9',
-    '#d55e00',
-    '#009e73',
-    '#cc79a7',
-)
+PALETTE = ('#0072b2', '#d55e00', '#000000', '#009e73', '#56b4e9', '#aa4499')
 
 
 def parse_args(argv=None):
@@ -237,14 +228,14 @@ def draw(panels, labels, names, title):
         axis.axis('off')
     for axis, (label, panel) in zip(axes.flat, panels.items(), strict=False):
         for number, (of, name) in enumerate(names.items()):
+            colour = PALETTE[number % len(PALETTE)]
             axis.scatter(
                 *panel['embedding'][labels == of].T,
-                s=22,
+                s=24,
                 marker=MARKERS[number],
-                color=PALETTE[number % len(PALETTE)],
-                alpha=0.8,
-                linewidths=0.3,
-                edgecolors='white',
+                facecolors='none' if number % 2 else colour,
+                edgecolors=colour if number % 2 else 'white',
+                linewidths=1 if number % 2 else 0.3,
                 label=name,
             )
         axis.set(
@@ -264,7 +255,7 @@ def draw(panels, labels, names, title):
         markerscale=1.6,
         title='class',
     )
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -313,7 +304,9 @@ def main(argv=None):
     out.parent.mkdir(parents=True, exist_ok=True)
     title = (
         f't-SNE of the pooled features of {len(indices)} test images, '
-        f'perplexity {args.perplexity:g}'
+        f'perplexity {args.perplexity:g}\n'
+        'silhouette: −1 to 1, the higher, the '
+        'farther apart the classes'
     )
     figure = draw(panels, labels, names, title)
     figure.savefig(out, dpi=110)

@@ -36,7 +36,7 @@ COLUMNS = {
     'global_spatial': 'global spatial',
 }
 # inches
-TILE, GAP, CAPTION, MARGIN, HEAD, FOOT = 1.2, 0.08, 0.2, 0.3, 1.2, 0.9
+TILE, GAP, CAPTION, MARGIN, HEAD, FOOT = 1.2, 0.08, 0.2, 0.3, 1.1, 0.9
 TICKS = 0.12  # room for those of the channels
 
 
@@ -325,8 +325,9 @@ def draw_map(axes, picture, maps, padded):
     """Draws a spatial map over a pale grey image; its cells stay visible."""
     height, width = picture.shape[:2]
     grey = picture @ (0.299, 0.587, 0.114)
+    grey = (grey - grey.min()) / max(np.ptp(grey), 1e-6)  # full contrast
     axes.imshow(
-        grey, cmap='gray', vmin=-0.5, vmax=1.2, extent=(0, width, height, 0)
+        grey, cmap='gray', vmin=-0.6, vmax=1.6, extent=(0, width, height, 0)
     )
     # of the padded input; what lies in the padding is cut off
     colours = axes.imshow(
@@ -354,8 +355,8 @@ def write_pages(pages, rows, out):
     out.mkdir(parents=True, exist_ok=True)
     with PdfPages(out / 'weights.pdf') as pdf:
         for name, figure in pages.items():
-            figure.savefig(out / f'{name}.png', dpi=110)
-            pdf.savefig(figure, dpi=200)
+            figure.savefig(out / f'{name}.png', dpi=100)
+            pdf.savefig(figure)
             plt.close(figure)
     (out / 'weights.json').write_text(json.dumps(rows, indent=1))
     table = [dict(module=name, **row) for name in rows for row in rows[name]]
