@@ -2,6 +2,7 @@
 
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .ba2m_anneal_hook import BA2MAnnealHook
+from .ba2m_logger_hook import BA2MLoggerHook
 from .random_state_hook import RandomStateHook
 from .resume_val_hook import ResumeValHook
 from .terminate_on_nan_hook import TerminateOnNaNHook
@@ -10,6 +11,7 @@ from .training_checks_hook import TrainingChecksHook
 __all__ = [
     'AtomicCheckpointHook',
     'BA2MAnnealHook',
+    'BA2MLoggerHook',
     'RandomStateHook',
     'ResumeValHook',
     'TerminateOnNaNHook',

@@ -1,0 +1,509 @@
+import json
+import math
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import BaseVisBackend
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator,
+)
+from torch import distributed, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+from toy_training import train
+
+import mmba2m
+from mmba2m.engine.hooks import BA2MLoggerHook
+from mmba2m.models.layers import BA2M
+
+pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
+
+
+def backends_of(*names):
+    return [dict(type=f'{name}VisBackend') for name in names]
+
+
+SCALARS = [
+    'ba2m_sar_mean',
+    'ba2m_sar_std',
+    'ba2m_weight_min',
+    'ba2m_weight_max',
+    'ba2m_weight_std',
+    'ba2m_weight_entropy',
+    'ba2m_normalizer',
+    'ba2m_strength',
+]
+
+
+def settings(interval=2, **others):
+    hook = dict(type='mmba2m.BA2MLoggerHook', interval=interval)
+    return dict(
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=1),
+            ba2m_logger=hook,
+            **others,
+        ),
+        visualizer=dict(
+            type='Visualizer', vis_backends=backends_of('Local', 'Tensorboard')
+        ),
+    )
+
+
+def lines_of(work_dir, name='ba2m.json'):
+    return [
+        json.loads(line)
+        for path in sorted(work_dir.glob(f'*/vis_data/{name}'))
+        for line in path.read_text().splitlines()
+    ]
+
+
+def read_events(work_dir):
+    """Scalars and histograms of TensorBoard, by tag and step."""
+    scalars, histograms = {}, {}
+    for path in sorted(work_dir.rglob('events.out.tfevents.*')):
+        events = EventAccumulator(str(path), size_guidance=dict(histograms=0))
+        tags = events.Reload().Tags()
+        for tag in tags['scalars']:
+            found = {event.step: event.value for event in events.Scalars(tag)}
+            scalars.setdefault(tag, {}).update(found)
+        for tag in tags['histograms']:
+            found = {
+                event.step: event.histogram_value
+                for event in events.Histograms(tag)
+            }
+            histograms.setdefault(tag, {}).update(found)
+    return scalars, histograms
+
+
+class Oracle(Hook):
+    """Sees SARs, weights and buffers from outside, in every iteration."""
+
+    def before_train(self, runner):
+        self.seen = {}
+        module = runner.model.layers[2]
+
+        def look(module, args, output):
+            if not module.training:
+                return
+            with torch.no_grad():
+                sar = module.sample_attention(args[0]).double()
+                weight = (output * args[0]).sum((1, 2, 3)) / (
+                    args[0].square().sum((1, 2, 3))
+                )
+            self.seen[runner.iter + 1] = (
+                sar.numpy(),
+                weight.double().numpy(),
+                module.strength.item(),
+                module.running_normalizer.item(),
+            )
+
+        module.register_forward_hook(look)
+
+
+def expected_scalars(sar, weight, strength, normalizer):
+    p = np.exp(sar) / np.exp(sar).sum()
+    n = len(sar)
+    np.testing.assert_allclose(weight, 1 + strength * (n * p - 1), rtol=1e-5)
+    entropy = -(p * np.log(p)).sum() / np.log(n) if n > 1 else 1
+    values = [sar.mean(), np.sqrt(((sar - sar.mean()) ** 2).mean())]
+    values += [weight.min(), weight.max(), weight.std(), entropy]
+    return dict(
+        zip(SCALARS, [*values, normalizer, strength], strict=True),
+    )
+
+
+def test_scalars_and_histograms_are_those_of_the_batch(tmp_path):
+    oracle = Oracle()
+    anneal = dict(type='mmba2m.BA2MAnnealHook', begin=0.2, end=0.8)
+    train(
+        tmp_path, **settings(2, oracle=oracle, anneal=anneal)
+    )  # 6 batches an epoch, the last one of a single sample
+    steps = list(range(2, 19, 2))
+    assert [len(oracle.seen[step][0]) for step in steps] == [2, 2, 1] * 3
+    lines = lines_of(tmp_path)
+    assert [line['step'] for line in lines] == steps
+    scalars, histograms = read_events(tmp_path)
+    strengths = set()
+    for line in lines:
+        step = line.pop('step')
+        sar, weight, strength, _ = oracle.seen[step]
+        strengths.add(strength)
+        assert len(line) == len(SCALARS)
+        expected = expected_scalars(*oracle.seen[step])
+        for key, value in expected.items():
+            tag = f'{key}/layers.2'
+            assert line[tag] == pytest.approx(value, rel=1e-5, abs=1e-6)
+            assert scalars[tag][step] == pytest.approx(line[tag], rel=1e-6)
+        for tag, values in (('sar', sar), ('weight', weight)):
+            histogram = histograms[f'ba2m_{tag}/layers.2'][step]
+            assert histogram.num == len(values)
+            assert histogram.sum == pytest.approx(values.sum(), rel=1e-5)
+            assert histogram.max == pytest.approx(values.max(), rel=1e-5)
+    assert {0, 1} < strengths  # and some between
+    tags = {tag for tag in scalars if tag.startswith('ba2m')}
+    assert tags == {f'{key}/layers.2' for key in SCALARS}
+
+
+def test_training_is_bitwise_the_same(tmp_path, assert_same_checkpoints):
+    train(tmp_path / 'without')
+    train(tmp_path / 'with', **settings(1))
+    assert len(lines_of(tmp_path / 'with')) == 18
+    assert_same_checkpoints(
+        tmp_path / 'without/epoch_3.pth', tmp_path / 'with/epoch_3.pth'
+    )
+
+
+def test_a_resumed_run_goes_on_counting(tmp_path):
+    train(tmp_path, 9, **settings(4))
+    train(tmp_path, **settings(4))
+    steps = [line['step'] for line in lines_of(tmp_path)]
+    # from the checkpoint after 6 iterations
+    assert steps == [4, 8, 8, 12, 16]
+    scalars, _ = read_events(tmp_path)
+    assert list(scalars['ba2m_sar_mean/layers.2']) == [4, 8, 12, 16]
+
+
+def test_readers_of_scalars_json_find_only_what_they_know(tmp_path):
+    train(tmp_path / 'with', **settings(1))
+    train(tmp_path / 'without', **dict(settings(1), default_hooks={}))
+    lines = lines_of(tmp_path / 'with', 'scalars.json')
+    assert {'loss', 'score'} == {
+        key for line in lines for key in line if key in ('loss', 'score')
+    }
+    assert len(lines) == 18 + 3
+    assert not any('ba2m' in key for line in lines for key in line)
+    assert not lines_of(tmp_path / 'without')
+
+
+class Heard(Hook):
+    """Which iterations listen."""
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner):
+        self.during, self.after = [], []
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.during.append('weigh' in vars(runner.model.layers[2]))
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        self.after.append('weigh' in vars(runner.model.layers[2]))
+
+
+def test_nothing_listens_in_between(tmp_path):
+    heard = Heard()
+    train(tmp_path, **settings(5, heard=heard))
+    expected = [(i + 1) % 5 == 0 for i in range(18)]
+    assert heard.during == expected
+    assert not any(heard.after)
+
+
+# The rest without a Runner: what hook and modules do in one iteration
+
+
+def record(model, x, folder, backends=None, forward=None, cfg=None):
+    """One iteration; returns the line of ba2m.json."""
+    warnings = []
+    runner = SimpleNamespace(
+        model=model,
+        iter=0,
+        cfg=cfg or {},
+        logger=SimpleNamespace(warning=warnings.append),
+        visualizer=Visualizer(
+            str(folder),
+            vis_backends=backends or backends_of('Local', 'Tensorboard'),
+            save_dir=str(folder),
+        ),
+    )
+    model.train()
+    hook = BA2MLoggerHook(interval=1)
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
+    (forward or model)(x).sum().backward()
+    hook.after_train_iter(runner, 0)
+    runner.visualizer.close()
+    path = folder / 'vis_data/ba2m.json'
+    if not path.exists():
+        return None, warnings
+    (line,) = path.read_text().splitlines()
+    return json.loads(line), warnings
+
+
+def make_module(**kwargs):
+    norm = dict(type='GN', num_groups=1)
+    module = BA2M(8, 2, norm_cfg=norm, **kwargs).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.6)
+    return module
+
+
+def make_batch(n):
+    scale = torch.linspace(0.5, 2, n, dtype=torch.float64).view(-1, 1, 1, 1)
+    return torch.randn(n, 8, 6, 5, dtype=torch.float64) * scale
+
+
+def test_the_first_of_several_passes_counts(tmp_path):
+    module, x = make_module(), make_batch(3)
+    with torch.no_grad():
+        sar = module.sample_attention(x)
+    line, _ = record(
+        nn.Sequential(module),
+        x,
+        tmp_path,
+        forward=lambda x: module(x) + module(x * 3),
+    )
+    assert line['ba2m_sar_mean/0'] == pytest.approx(sar.mean().item())
+    _, histograms = read_events(tmp_path)
+    assert histograms['ba2m_sar/0'][1].num == 3
+
+
+@pytest.mark.parametrize('use_reentrant', [False, True])
+def test_gradient_checkpointing(tmp_path, use_reentrant):
+    module, x = make_module(), make_batch(3).requires_grad_()
+    line, _ = record(
+        nn.Sequential(module),
+        x,
+        tmp_path,
+        forward=lambda x: checkpoint(module, x, use_reentrant=use_reentrant),
+    )
+    sar = module.sample_attention(x)
+    assert line['ba2m_sar_mean/0'] == pytest.approx(sar.mean().item())
+    _, histograms = read_events(tmp_path)
+    assert histograms['ba2m_weight/0'][1].num == 3
+
+
+@pytest.mark.skipif('mmpretrain' not in mmba2m.HOSTS, reason='no host')
+def test_plugins_of_checkpointed_blocks_and_stages(tmp_path):
+    from mmpretrain.registry import MODELS
+
+    backbone = MODELS.build(
+        dict(
+            type='BA2MResNet',
+            depth=18,
+            stem_channels=8,
+            base_channels=8,
+            with_cp=True,
+            ba2m_stages=(True, False, False, False),
+            ba2m_cfg=dict(reduction=4),
+            plugins=[
+                dict(
+                    cfg=dict(type='mmba2m.BA2M', reduction=4),
+                    stages=(False, True, False, False),
+                    position='after_conv2',
+                )
+            ],
+        )
+    )
+    names = [n for n, m in backbone.named_modules() if isinstance(m, BA2M)]
+    assert len(names) == 3 and 'layer1.ba2m' in names
+    x = torch.randn(4, 3, 32, 32)
+    line, _ = record(backbone, x, tmp_path, forward=lambda x: backbone(x)[-1])
+    assert {key.split('/')[1] for key in line if '/' in key} == {*names}
+    # 3 × 8 scalars, and the step
+    assert len(line) == 25
+    _, histograms = read_events(tmp_path)
+    assert all(h[1].num == 4 for h in histograms.values())
+    assert len(histograms) == 6
+
+
+def test_a_module_that_does_not_run_has_its_buffers(tmp_path):
+    model = nn.ModuleDict(dict(on=make_module(), off=make_module()))
+    model['off'].strength.fill_(0.25)
+    line, _ = record(model, make_batch(2), tmp_path, forward=model['on'])
+    off = {key: value for key, value in line.items() if key.endswith('/off')}
+    assert off == {'ba2m_normalizer/off': 0, 'ba2m_strength/off': 0.25}
+    assert len(line) == 8 + 2 + 1
+
+
+def test_networks_without_the_module_write_nothing(tmp_path):
+    x = torch.randn(2, 8, 3, 3)
+    assert record(nn.Conv2d(8, 8, 1), x, tmp_path) == (None, [])
+
+
+def test_values_that_are_not_finite(tmp_path):
+    module, x = make_module(), make_batch(3)
+    x[1] = math.inf
+    line, _ = record(nn.Sequential(module), x, tmp_path)
+    assert math.isnan(line['ba2m_sar_mean/0'])
+    _, histograms = read_events(tmp_path)
+    assert histograms['ba2m_sar/0'][1].num == 2
+    assert 'ba2m_weight/0' not in histograms
+
+
+def test_amp_records_float32(tmp_path):
+    module = make_module().float()
+    x = make_batch(3).float()
+
+    def forward(x):
+        with torch.autocast('cpu', torch.bfloat16):
+            return module(x)
+
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        sar = module.sample_attention(x)
+    assert sar.dtype == torch.float32
+    line, _ = record(nn.Sequential(module), x, tmp_path, forward=forward)
+    assert line['ba2m_sar_std/0'] == pytest.approx(
+        sar.std(unbiased=False).item(), rel=1e-4
+    )
+
+
+class Other(BaseVisBackend):
+    """A backend that knows scalars only."""
+
+    experiment = None
+
+    def __init__(self):
+        super().__init__('unused')
+        self.calls = []
+
+    def _init_env(self):
+        pass
+
+    def add_scalars(self, scalar_dict, step=0, file_path=None, **kwargs):
+        self.calls.append((scalar_dict, step))
+
+
+def test_other_backends_get_the_scalars(tmp_path):
+    other = Other()
+    backends = [*backends_of('Local'), other]
+    line, _ = record(
+        nn.Sequential(make_module()), make_batch(3), tmp_path, backends
+    )
+    assert line.pop('step') == 1
+    assert other.calls == [(line, 1)]
+
+
+def test_wandb_gets_histograms(tmp_path, monkeypatch):
+    logged = []
+    wandb = SimpleNamespace(
+        init=lambda **kwargs: None,
+        join=lambda: None,
+        Histogram=lambda values: ('histogram', *values),
+        log=lambda values, commit: logged.append(values),
+    )
+    monkeypatch.setitem(sys.modules, 'wandb', wandb)
+    module, x = make_module(), make_batch(3)
+    with torch.no_grad():
+        sar = module.sample_attention(x).tolist()
+    backends = backends_of('Local', 'Wandb')
+    line, _ = record(nn.Sequential(module), x, tmp_path, backends)
+    (values,) = logged
+    assert values['iter'] == line.pop('step') == 1
+    assert values['ba2m_sar/0'] == ('histogram', *sar)
+    assert len(values['ba2m_weight/0']) == 1 + 3
+    assert {key: values[key] for key in line} == line
+    assert len(values) == len(line) + 3
+
+
+def test_compiled_networks_have_their_buffers(tmp_path, monkeypatch):
+    # to compile takes long; what is compiled for good is below
+    monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
+    train(
+        tmp_path,
+        cfg=Config(dict(compile=dict(backend='eager'))),
+        **settings(3),
+    )
+    lines = lines_of(tmp_path)
+    assert [line.pop('step') for line in lines] == [3, 6, 9, 12, 15, 18]
+    for line in lines:
+        assert {*line} == {
+            'ba2m_normalizer/layers.2',
+            'ba2m_strength/layers.2',
+        }
+        assert line['ba2m_normalizer/layers.2'] > 1
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'BA2MLoggerHook: the network is compiled' in log.read_text()
+
+
+def test_compiled_model_has_its_name(tmp_path):
+    model = nn.Sequential(make_module())
+    compiled = torch.compile(model, backend='eager')
+    line, warnings = record(compiled, make_batch(2), tmp_path)
+    assert {key for key in line if '/' in key} == {
+        'ba2m_normalizer/0',
+        'ba2m_strength/0',
+    }
+    assert len(warnings) == 1
+
+
+@pytest.mark.parametrize('interval', [0, -5, 2.5, '10'])
+def test_wrong_interval_is_named(interval):
+    with pytest.raises(ValueError, match=f'got {interval!r}'):
+        BA2MLoggerHook(interval=interval)
+
+
+# Two ranks with unequal batches against one process with all samples
+
+SIZES = (1, 3)
+
+
+def make_pair():
+    torch.manual_seed(3)
+    modules = [make_module(sync_batch=sync) for sync in (True, False)]
+    return nn.Sequential(*modules).train(), make_batch(sum(SIZES))
+
+
+def record_on_a_rank(rank, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        'gloo',
+        init_method=f'file://{folder}/rendezvous',
+        rank=rank,
+        world_size=len(SIZES),
+    )
+    model, x = make_pair()
+    line, _ = record(
+        DistributedDataParallel(model),
+        x.split(SIZES)[rank],
+        folder / str(rank),
+    )
+    assert (line is None) == (rank > 0)
+    distributed.destroy_process_group()
+
+
+def test_ranks_record_the_global_batch(tmp_path):
+    multiprocessing.start_processes(
+        record_on_a_rank, (tmp_path,), len(SIZES), start_method='spawn'
+    )
+    (line,) = (tmp_path / '0/vis_data/ba2m.json').read_text().splitlines()
+    line = json.loads(line)
+    assert not list((tmp_path / '1').rglob('events.*'))
+
+    (one, two), x = make_pair()
+    with torch.no_grad():
+        first = one.sample_attention(x)
+        weight = len(x) * first.softmax(0)
+        middle = x * weight.view(-1, 1, 1, 1)
+        second = two.sample_attention(middle)
+    p = first.softmax(0)
+    expected = {
+        'ba2m_sar_mean/0': first.mean(),
+        'ba2m_weight_max/0': weight.max(),
+        'ba2m_weight_std/0': weight.std(unbiased=False),
+        'ba2m_weight_entropy/0': -(p * p.log()).sum() / math.log(len(x)),
+        'ba2m_normalizer/0': first.exp().mean(),
+        'ba2m_sar_std/1': second.std(unbiased=False),
+    }
+    # each rank on its own: of one sample, the weight is 1
+    own = second[1:].softmax(0)
+    weight = torch.cat([torch.ones(1), 3 * own])
+    entropy = -(own * own.log()).sum() / math.log(3)
+    expected.update(
+        {
+            'ba2m_weight_min/1': weight.min(),
+            'ba2m_weight_max/1': weight.max(),
+            'ba2m_weight_entropy/1': (1 + entropy) / 2,
+            'ba2m_normalizer/1': second[0].exp(),
+        }
+    )
+    for key, value in expected.items():
+        assert line[key] == pytest.approx(value.item(), rel=1e-6), key
+    _, histograms = read_events(tmp_path / '0')
+    assert histograms['ba2m_weight/1'][1].num == 4
+    assert histograms['ba2m_weight/1'][1].sum == pytest.approx(4)
