@@ -73,7 +73,7 @@ def parse_args(argv=None):
     return args
 
 
-def check_inputs(network, args, image):
+def make_inputs(args, image):
     """Inputs to compare on: random ones and the image.
 
     The first is the one to capture.
@@ -164,7 +164,7 @@ def export(args):
     image = None
     if args.image:
         image = predictor.prepare([args.image])['inputs']
-    inputs = check_inputs(network, args, image)
+    inputs = make_inputs(args, image)
 
     write, load = FORMATS[args.format]
     options = dict(opset=args.opset) if args.format == 'onnx' else {}

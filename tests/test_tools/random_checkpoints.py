@@ -1,0 +1,43 @@
+"""Checkpoints of untrained networks, with the config and classes in them."""
+
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmba2m.models.layers import BA2M
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = dict(
+    mmdet='configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py',
+    mmpretrain='configs/demo/ba2m-resnet18_shapes.py',
+)
+CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
+
+
+def load_config(host, **options):
+    """The config of a demo, with options like ``--cfg-options``."""
+    cfg = Config.fromfile(ROOT / CONFIGS[host])
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def save_random(cfg, path, strength=1.0, **meta):
+    """Saves a network whose every weight is random."""
+    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
+        model = registry.build(cfg.model)
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+        if isinstance(module, BA2M):
+            module.running_normalizer.fill_(1.4)
+            module.strength.fill_(strength)
+    meta = dict(
+        cfg=cfg.pretty_text, dataset_meta=dict(classes=CLASSES), **meta
+    )
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), path)
+    return path

@@ -1,0 +1,288 @@
+import importlib.util
+import json
+import runpy
+from copy import deepcopy
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+import torch
+from random_checkpoints import CLASSES, ROOT, load_config, save_random
+
+from mmba2m import HOSTS
+from mmba2m.utils.inference import load_predictor
+
+pytestmark = [
+    pytest.mark.skipif('mmdet' not in HOSTS, reason='needs MMDetection'),
+    pytest.mark.skipif('mmpretrain' not in HOSTS, reason='needs MMPretrain'),
+]
+needs_onnx = pytest.mark.skipif(
+    importlib.util.find_spec('onnxruntime') is None,
+    reason='needs onnxruntime',
+)
+FORMATS = [pytest.param('onnx', marks=needs_onnx), 'torchscript']
+
+
+def small(host, **options):
+    """A demo whose global branch pools from 64 pixels on."""
+    options.setdefault('model.backbone.ba2m_cfg.max_kv_size', 5)
+    return load_config(host, **{'model.backbone.base_channels': 16, **options})
+
+
+def detector(**options):
+    return small(
+        'mmdet', **{'model.neck.in_channels': [16, 32, 64, 128], **options}
+    )
+
+
+@pytest.fixture(scope='module')
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('checkpoints')
+    return {
+        'mmdet': save_random(detector(), folder / 'mmdet.pth'),
+        'mmpretrain': save_random(
+            small('mmpretrain'), folder / 'mmpretrain.pth'
+        ),
+    }
+
+
+@pytest.fixture(scope='module')
+def export_tool():
+    return runpy.run_path(f'{ROOT}/tools/deployment/export.py')
+
+
+@pytest.fixture
+def export(export_tool, tmp_path, capsys):
+    """Runs the tool; the file that it wrote, or the message it ends with."""
+
+    def export(*args, fails=False, name='net'):
+        out = tmp_path / name
+        message = None
+        try:
+            export_tool['main']([*map(str, args), '--out', str(out)])
+        except SystemExit as error:
+            message = error.code
+        assert bool(message) == fails, message
+        export.printed = capsys.readouterr().out
+        if fails:
+            assert not out.exists()
+            return message
+        return out
+
+    return export
+
+
+def run(path, format_name, x):
+    """What a user of the file gets, with nothing of ours."""
+    if format_name == 'torchscript':
+        with torch.no_grad():
+            return [output.numpy() for output in torch.jit.load(path)(x)]
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        path, providers=['CPUExecutionProvider']
+    )
+    return session.run(None, {'input': x.numpy()})
+
+
+def predict(host, checkpoint, x):
+    model = load_predictor(str(checkpoint), device='cpu').model
+    with torch.no_grad():
+        if host == 'mmdet':
+            return [maps.numpy() for maps in model.extract_feat(x)]
+        return [model(x).softmax(1).numpy()]
+
+
+@pytest.mark.parametrize('format_name', FORMATS)
+@pytest.mark.parametrize('host', HOSTS)
+def test_the_file_computes_what_the_network_computes(
+    export, checkpoints, host, format_name
+):
+    out = export(
+        *(checkpoints[host], '--format', format_name, '--shape', 64, 96),
+        *('--dynamic', 'batch'),
+    )
+    x = torch.randn(3, 3, 64, 96)
+    outputs = run(out, format_name, x)
+    expected = predict(host, checkpoints[host], x)
+    assert len(outputs) == len(expected) == (1 if host != 'mmdet' else 4)
+    for output, target in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(output, target, rtol=0, atol=1e-4)
+        assert np.abs(target[0] - target[1]).max() > 1e-3
+    # each sample is weighed by itself
+    alone = run(out, format_name, x[1:2])
+    for output, one in zip(outputs, alone, strict=True):
+        np.testing.assert_allclose(output[1:2], one, rtol=0, atol=1e-4)
+    assert b'ba2m' in out.read_bytes()
+    assert 'BA2M: 4 modules in it, 0 taken out' in export.printed
+
+
+@needs_onnx
+@pytest.mark.parametrize('host', HOSTS)
+def test_onnx_takes_images_of_any_size(export, checkpoints, host):
+    """Also where pooling sets in beyond the size that was exported."""
+    out = export(
+        checkpoints[host], '--shape', 32, 64, '--dynamic', 'batch', 'size'
+    )
+    for size in ((32, 64), (96, 160), (128, 32)):
+        x = torch.randn(2, 3, *size)
+        outputs = run(out, 'onnx', x)
+        for output, target in zip(
+            outputs, predict(host, checkpoints[host], x), strict=True
+        ):
+            np.testing.assert_allclose(output, target, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('format_name', FORMATS)
+@pytest.mark.parametrize('how', ['annealed', 'identity'])
+def test_nothing_is_left_of_a_module_that_does_nothing(
+    export, checkpoints, tmp_path, format_name, how
+):
+    cfg = small('mmpretrain')
+    if how == 'identity':
+        cfg.model.backbone.ba2m_cfg.inference = 'identity'
+    strength = 0.0 if how == 'annealed' else 1.0
+    checkpoint = save_random(cfg, tmp_path / 'idle.pth', strength=strength)
+    options = '--format', format_name, '--shape', 64, 64
+    out = export(checkpoint, *options)
+    assert 'BA2M: 0 modules in it, 4 taken out' in export.printed
+    content = out.read_bytes()
+    assert b'ba2m' not in content.lower()
+
+    # as large as the plain network
+    cfg = deepcopy(cfg)
+    cfg.model.backbone.ba2m_stages = (False,) * 4
+    plain = save_random(cfg, tmp_path / 'plain.pth')
+    plain = export(plain, *options, name='plain').read_bytes()
+    assert len(content) == pytest.approx(len(plain), rel=0.02)
+    weighed = export(checkpoints['mmpretrain'], *options, name='weighed')
+    assert len(weighed.read_bytes()) > 1.1 * len(plain)
+
+    x = torch.randn(1, 3, 64, 64)
+    np.testing.assert_allclose(
+        run(out, format_name, x)[0],
+        predict('mmpretrain', checkpoint, x)[0],
+        rtol=0,
+        atol=1e-4,
+    )
+
+
+@needs_onnx
+def test_the_description_prepares_an_image(export, checkpoints, tmp_path):
+    """By OpenCV and NumPy alone, as the test pipeline does."""
+    image = np.random.default_rng(0).integers(0, 256, (100, 70, 3), np.uint8)
+    path = tmp_path / 'image.png'
+    mmcv.imwrite(image, str(path))
+    out = export(checkpoints['mmpretrain'], '--image', path)
+    assert f'{path} (1, 3, 64, 64): differs by' in export.printed
+
+    content = json.loads((tmp_path / 'net.json').read_text())
+    described = content['input']
+    assert content['classes'] == list(CLASSES)
+    assert content['outputs'] == ['scores']
+    assert described['shape'] == [1, 3, 64, 64]
+    assert described['channels'] == 'RGB'
+    assert described['mean'] == [123.675, 116.28, 103.53]
+    assert described['std'] == [58.395, 57.12, 57.375]
+    (resize,) = described['pipeline']
+    assert resize == dict(type='Resize', scale=64)
+    x = cv2.resize(image, (64, 64))[..., ::-1]
+    x = (x - np.array(described['mean'])) / np.array(described['std'])
+    x = torch.tensor(x.transpose(2, 0, 1)[None], dtype=torch.float32)
+    scores = run(out, 'onnx', x)[0][0]
+    predictor = load_predictor(str(checkpoints['mmpretrain']), device='cpu')
+    (sample,) = predictor.predict([str(path)])
+    np.testing.assert_allclose(scores, sample.pred_score, atol=1e-4)
+
+
+@needs_onnx
+def test_a_padded_image_of_a_detector(export, checkpoints, tmp_path):
+    path = tmp_path / 'image.png'
+    mmcv.imwrite(np.full((60, 90, 3), 200, np.uint8), str(path))
+    export(checkpoints['mmdet'], '--image', path)
+    described = json.loads((tmp_path / 'net.json').read_text())['input']
+    assert described['pad_size_divisor'] == 32
+    assert all(side % 32 == 0 for side in described['shape'][2:])
+    message = export(
+        *(checkpoints['mmdet'], '--image', path, '--shape', 32, 32),
+        name='other',
+        fails=True,
+    )
+    assert 'after the test pipeline, and the input 32x32' in message
+
+
+def test_a_file_that_differs_is_not_written(
+    export, export_tool, checkpoints, tmp_path
+):
+    formats = export_tool['FORMATS']
+    write, load = formats['torchscript']
+
+    def write_other(network, *args):
+        next(network.parameters()).data.mul_(2)
+        return write(network, *args)
+
+    formats['torchscript'] = write_other, load
+    message = export(
+        *(checkpoints['mmpretrain'], '--format', 'torchscript'),
+        *('--shape', 64, 64),
+        fails=True,
+    )
+    formats['torchscript'] = write, load
+    assert 'differs on an input of (1, 3, 64, 64): scores by' in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported_is_refused(
+    export, export_tool, checkpoints, tmp_path, monkeypatch
+):
+    script = '--format', 'torchscript', '--shape', 64, 64
+    message = export(
+        checkpoints['mmdet'], *script, '--dynamic', 'size', fails=True
+    )
+    assert 'TorchScript has no --dynamic size' in message
+
+    cfg = small('mmpretrain')
+    cfg.model.backbone.ba2m_cfg.inference = 'batch'
+    path = save_random(cfg, tmp_path / 'batch.pth')
+    message = export(path, *script, fails=True)
+    assert "backbone.layer1.ba2m has inference='batch'" in message
+
+    (tmp_path / 'taken').write_text('mine')
+    with pytest.raises(SystemExit, match='taken exists already'):
+        export_tool['main'](
+            [str(path), *map(str, script), '--out', str(tmp_path / 'taken')]
+        )
+    with pytest.raises(SystemExit):
+        export_tool['parse_args']([str(path), '--out', 'net.onnx'])
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        'find_spec',
+        lambda name: None if name == 'onnxruntime' else find_spec(name),
+    )
+    message = export(checkpoints['mmpretrain'], '--shape', 64, 64, fails=True)
+    assert message.endswith('pip install mmba2m[export]')
+
+
+@needs_onnx
+@pytest.mark.parametrize('attention', ['SE', 'CBAM', 'ECA'])
+def test_other_attention(export, tmp_path, attention):
+    cfg = small('mmpretrain')
+    cfg.model.backbone = dict(
+        type='AttentionResNet',
+        depth=18,
+        stem_channels=16,
+        base_channels=16,
+        attention=dict(type=attention),
+    )
+    path = save_random(cfg, tmp_path / 'other.pth')
+    out = export(path, '--shape', 64, 64, '--dynamic', 'batch', 'size')
+    x = torch.randn(2, 3, 48, 80)
+    np.testing.assert_allclose(
+        run(out, 'onnx', x)[0],
+        predict('mmpretrain', path, x)[0],
+        rtol=0,
+        atol=1e-4,
+    )
