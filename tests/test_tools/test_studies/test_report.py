@@ -1,0 +1,169 @@
+import json
+from pathlib import Path
+
+import matplotlib.image as mpimg
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / 'docs/study.md'
+
+
+@pytest.fixture
+def write(toy):
+    """Writes records of the toy study, by variant and seed."""
+
+    def write(variant, values, evaluations=(), **changes):
+        options = toy.study['variants'][variant] or {}
+        for seed, value in values.items():
+            path = toy.record(variant, seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            record = dict(
+                config=str(toy.config),
+                start=str(toy.config),
+                options=options.get('options', {}),
+                metrics={'accuracy/top1': value},
+                evaluations={
+                    name: {'accuracy/top1': value - 10} for name in evaluations
+                },
+            )
+            path.write_text(json.dumps({**record, **changes}))
+
+    return write
+
+
+@pytest.fixture
+def report(study_tools, toy):
+    """Table and rows of the toy study as it is."""
+
+    def report(**changes):
+        study = study_tools['study'].load_study(toy.write(**changes))
+        records = study_tools['study'].read_records(toy.results, study)
+        rows = study_tools['report'].collect_rows(study, records)
+        return study, rows, study_tools['report'].format_table(study, rows)
+
+    return report
+
+
+def test_table_by_hand(write, report):
+    write('plain', {0: 80.0, 1: 82.0, 2: 84.0})
+    # by seed 1, 2 and 3 more: 2 ± 4.302653 / √3
+    write('ba2m', {0: 81.0, 1: 84.0, 2: 87.0}, evaluations=['off'])
+    _, _, table = report(seeds=[0, 1, 2])
+    assert table.splitlines() == [
+        '| variant | seeds | accuracy, %: mean ± std '
+        '| difference, 95 % interval |',
+        '| --- | --- | --- | --- |',
+        '| plain | 3 | 82.00 ± 2.00 |  |',
+        '| BA²M | 3 | 84.00 ± 3.00 | +2.00 (−0.48 to +4.48) |',
+        '| BA²M; off | 3 | 74.00 ± 3.00 | −8.00 (−10.48 to −5.52) |',
+    ]
+
+
+def test_table_says_what_is_missing(write, report):
+    assert '| BA²M | 0 of 3 | – | – |' in report(seeds=[0, 1, 2])[2]
+    write('ba2m', {1: 81.0, 2: 82.0}, evaluations=['off'])
+    write('plain', {0: 80.0, 2: 81.0})
+    lines = report(seeds=[0, 1, 2])[2].splitlines()
+    assert lines[2:4] == [
+        '| plain | 2 of 3 | 80.50 ± 0.71 |  |',
+        '| BA²M | 2 of 3 | 81.50 ± 0.71 | +1.00 (1 seed) |',
+    ]
+
+
+def test_scale_and_two_metrics(write, report):
+    metrics = {'accuracy/top1': {'scale': 0.5, 'label': 'half'}}
+    write('plain', {0: 80.0})
+    table = report(metrics=metrics)[2]
+    assert '| plain | 1 | 40.00 |  |' in table
+    with pytest.raises(KeyError, match='other'):
+        report(metrics={**metrics, 'other': None})
+
+
+def test_record_of_another_training_is_refused(write, report):
+    write('ba2m', {0: 1.0}, evaluations=['off'], options={'lr': 3})
+    with pytest.raises(ValueError, match="'ba2m', seed 0, is of another"):
+        report()
+
+
+def test_figure_has_every_seed(
+    write, report, study_tools, tmp_path, monkeypatch
+):
+    drawn = []
+    module = study_tools['report']
+    monkeypatch.setattr(module.plt, 'close', drawn.append)
+    study, rows, _ = report()
+    assert not module.draw(study, rows, tmp_path / 'none')
+    write('plain', {0: 80.0, 1: 82.0, 2: 84.0})
+    write('ba2m', {0: 81.0, 1: 84.0, 2: 87.0}, evaluations=['off'])
+    study, rows, _ = report(seeds=[0, 1, 2])
+    assert module.draw(study, rows, tmp_path / 'figure')
+    left, right = drawn[0].axes
+
+    def dots(axes):
+        return [
+            sorted(line.get_xdata())
+            for line in axes.lines
+            if line.get_marker() == 'o'
+        ]
+
+    assert dots(left) == [[80, 82, 84], [81, 84, 87], [71, 74, 77]]
+    assert dots(right) == [[1, 2, 3], [-9, -8, -7]]
+    assert [text.get_text() for text in left.get_yticklabels()] == [
+        'plain',
+        'BA²M',
+        'BA²M; off',
+    ]
+    image = mpimg.imread(tmp_path / 'figure.png')[..., :3]
+    assert image.std() > 0.05  # there is something
+    # readable in grey: it is grey
+    assert abs(image - image.mean(-1, keepdims=True)).max() < 0.02
+    assert (tmp_path / 'figure.pdf').read_bytes().startswith(b'%PDF')
+
+
+def test_page_gets_the_table_between_its_lines(
+    toy, write, study_tools, monkeypatch, capsys
+):
+    write('plain', {0: 80.0})
+    page = toy.folder / 'page.md'
+    before = '# Title\n\n<!-- study: other -->\n\nx\n\n<!-- until here -->\n\n'
+    page.write_text(
+        before + '<!-- study: toy -->\nold\n<!-- until here -->\nend\n'
+    )
+    path = toy.write()
+    monkeypatch.setattr(
+        'sys.argv',
+        [
+            *('report.py', str(path), '--results', str(toy.results)),
+            *('--page', str(page)),
+        ],
+    )
+    for _ in range(2):  # the second time there is nothing to change
+        study_tools['report'].main()
+        text = page.read_text(encoding='utf-8')
+        assert text.startswith(before + '<!-- study: toy -->\n\n| variant |')
+        assert '| plain | 1 | 80.00 |  |' in text
+        assert text.endswith('|\n\n<!-- until here -->\nend\n')
+        assert 'old' not in text
+    assert 'figure.png' in capsys.readouterr().out
+    page.write_text('nothing')
+    with pytest.raises(ValueError, match=r'no lines .*study: toy'):
+        study_tools['report'].main()
+
+
+@pytest.mark.parametrize(
+    'path',
+    sorted(
+        path
+        for path in (ROOT / 'configs/studies').glob('*.yml')
+        if f'<!-- study: {path.stem} -->' in PAGE.read_text(encoding='utf-8')
+    ),
+    ids=lambda path: path.stem,
+)
+def test_published_table_is_that_of_the_records(path, study_tools):
+    """If not: see docs/study.md on how to write it."""
+    module = study_tools['report']
+    study = study_tools['study'].load_study(path)
+    records = study_tools['study'].read_records(ROOT / 'docs/studies', study)
+    table = module.format_table(study, module.collect_rows(study, records))
+    page = PAGE.read_text(encoding='utf-8')
+    assert page == module.replace_table(page, study, table)
