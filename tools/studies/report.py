@@ -5,6 +5,7 @@ study. The figure goes beside the records, as PNG and PDF.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import matplotlib
@@ -187,62 +188,38 @@ def draw(study, rows, out):
         count,
         2,
         squeeze=False,
-        figsize=(11, (1 + 0.36 * len(rows)) * count),
+        figsize=(11, (1.2 + 0.36 * len(rows)) * count),
         sharey=True,
         layout='constrained',
     )
-    places = range(len(rows))
     for metric, (left, right) in zip(study.metrics, grid, strict=True):
-        for place, row in zip(places, rows, strict=True):
+        means, differences = [], []
+        for row in rows:
             values = row['values'][metric.name]
-            left.plot(
-                list(values.values()),
-                [place] * len(values),
-                'o',
-                markerfacecolor='none',
-                markeredgecolor='0.35',
-                markersize=6,
-            )
-            mean, _ = summarise(list(values.values()))
-            left.plot(mean, place, '|', color='0', markersize=16, mew=2)
+            dots = list(values.values())
+            means.append((row, dots, summarise(dots)[0] if dots else None, 0))
             reference = trained[row['variant'].reference]
-            if row is reference:
-                continue
             other = reference['values'][metric.name]
             compared = compare(values, other)
-            if compared is None:
+            if row is reference or compared is None:
+                differences.append((row, [], None, 0))
                 continue
-            right.plot(
-                [values[s] - other[s] for s in values if s in other],
-                [place] * compared[2],
-                'o',
-                markerfacecolor='none',
-                markeredgecolor='0.35',
-                markersize=6,
-            )
-            right.errorbar(
-                compared[0],
-                place,
-                xerr=compared[1],
-                fmt='|',
-                color='0',
-                markersize=16,
-                mew=2,
-                capsize=4,
-            )
-        left.set_yticks(places, [row['label'] for row in rows])
+            dots = [
+                values[seed] - other[seed] for seed in values if seed in other
+            ]
+            differences.append((row, dots, *compared[:2]))
+        _draw_dots(left, means)
+        _draw_dots(right, differences)
+        left.set_yticks(range(len(rows)), [row['label'] for row in rows])
         left.set_xlabel(metric.label)
         right.axvline(0, color='0.6', linestyle='--', linewidth=1)
-        unit = ', '.join(metric.label.split(', ')[1:])
-        name = metric.label.split(', ')[0]
+        name, _, unit = metric.label.partition(', ')
         right.set_xlabel(
-            f'difference of {name}' + (f', {unit} points' if unit else '')
+            f'difference of {name}' + (f', {unit}' if unit else '')
         )
-        for axes in (left, right):
-            axes.grid(alpha=0.3)
     grid[0][0].invert_yaxis()
-    grid[0][0].set_title('each seed, and the mean')
-    grid[0][1].set_title('to the reference by seed, mean and 95 % interval')
+    grid[0][0].set_title('each seed and the mean')
+    grid[0][1].set_title('difference by seed, 95 % interval')
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out.with_suffix('.png'), dpi=110)
     # without the date, so that the same records give the same file
@@ -251,14 +228,86 @@ def draw(study, rows, out):
     return True
 
 
-def replace_table(page, study, table):
-    """Puts the table of a study into a page.
+def _draw_dots(axes, lines):
+    """Draws rows of dots, each with its mean and half of its interval."""
+    for place, (_, dots, mean, half) in enumerate(lines):
+        if not dots:
+            continue
+        axes.plot(
+            dots,
+            [place] * len(dots),
+            'o',
+            markerfacecolor='none',
+            markeredgecolor='0.35',
+            markersize=6,
+        )
+        axes.errorbar(
+            mean,
+            place,
+            xerr=half,
+            fmt='|',
+            color='0',
+            markersize=16,
+            mew=2,
+            capsize=4 if half else 0,
+        )
+    axes.grid(alpha=0.3)
+    # one evaluation at chance would squeeze all others together
+    near = [
+        x for row, dots, *_ in lines if not row['evaluation'] for x in dots
+    ]
+    if not near:
+        return
+    margin = 2 * (max(near) - min(near)) or 1
+    low, high = min(near) - margin, max(near) + margin
+    far = {
+        place: mean
+        for place, (_, dots, mean, _) in enumerate(lines)
+        if dots and not low <= mean <= high
+    }
+    if not far:
+        return
+    for place, (_, dots, *_) in enumerate(lines):
+        if place not in far:
+            low, high = min([low, *dots]), max([high, *dots])
+    axes.set_xlim(low, high)
+    for place, mean in far.items():
+        below = mean < low
+        axes.annotate(
+            f'← {mean:.1f}' if below else f'{mean:.1f} →',
+            (low if below else high, place),
+            xytext=(4 if below else -4, 0),
+            textcoords='offset points',
+            ha='left' if below else 'right',
+            va='center',
+        )
+
+
+def format_section(study, rows, folder):
+    """Writes what a page has of a study: the table, and the figure.
+
+    Args:
+        study (Study): The study.
+        rows (list[dict]): From :func:`collect_rows`.
+        folder (str): Of the figure, relative to the page.
+
+    Returns:
+        str: Markdown; no figure where there is no record.
+    """
+    table = format_table(study, rows)
+    if not any(any(row['values'].values()) for row in rows):
+        return table
+    return f'{table}\n\n![{study.title}: each seed]({folder}/figure.png)'
+
+
+def replace_section(page, study, section):
+    """Puts table and figure of a study into a page.
 
     Args:
         page (str): Text with a line ``<!-- study: NAME -->`` and, behind it,
             ``<!-- until here -->``.
         study (Study): The study.
-        table (str): The table.
+        section (str): From :func:`format_section`.
 
     Returns:
         str: The page.
@@ -271,7 +320,7 @@ def replace_table(page, study, table):
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise ValueError(f'the page has no lines {begin!r} and {end!r}')
-    return f'{before}{begin}\n{table}\n\n{end}{after}'
+    return f'{before}{begin}\n{section}\n\n{end}{after}'
 
 
 def main():
@@ -279,16 +328,20 @@ def main():
     for path in args.studies:
         study = load_study(path)
         rows = collect_rows(study, read_records(args.results, study))
-        table = format_table(study, rows)
-        drawn = draw(study, rows, args.results / study.name / 'figure')
+        folder = args.results / study.name
+        drawn = draw(study, rows, folder / 'figure')
         if args.page is None:
-            print(f'{study.title}\n\n{table}\n')
+            print(f'{study.title}\n\n{format_table(study, rows)}\n')
         else:
+            relative = os.path.relpath(folder, args.page.parent)
+            section = format_section(study, rows, Path(relative).as_posix())
             page = args.page.read_text(encoding='utf-8')
-            page = replace_table(page, study, table)
+            page = replace_section(page, study, section)
             args.page.write_text(page, encoding='utf-8')
-        where = args.results / study.name
-        print(f'figure: {where}/figure.png and .pdf' if drawn else 'no figure')
+        if drawn:
+            print(f'figure: {folder}/figure.png and .pdf')
+        else:
+            print(f'{study.name} has no records yet')
 
 
 if __name__ == '__main__':

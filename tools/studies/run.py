@@ -282,7 +282,8 @@ class Runner:
             raise RuntimeError(f'{args[0]} ended with {code}: {last}')
 
     def _say(self, text):
-        print(text, flush=True)
+        # at once, as several threads print
+        print(f'{text}\n', end='', flush=True)
 
 
 def format_options(options):

@@ -120,6 +120,27 @@ def test_figure_has_every_seed(
     assert (tmp_path / 'figure.pdf').read_bytes().startswith(b'%PDF')
 
 
+def test_figure_tells_of_what_is_far_away(
+    write, report, study_tools, tmp_path, monkeypatch
+):
+    drawn = []
+    module = study_tools['report']
+    monkeypatch.setattr(module.plt, 'close', drawn.append)
+    write('plain', {0: 80.0, 1: 82.0})
+    write('ba2m', {0: 81.0, 1: 83.0}, evaluations=['off'])
+    study, rows, _ = report(seeds=[0, 1])
+    module.draw(study, rows, tmp_path / 'near')
+    # 71 and 73, and trained networks are at 80 to 83
+    assert [t.get_text() for t in drawn[0].axes[0].texts] == ['← 72.0']
+    rows[2]['values']['accuracy/top1'] = {0: 10.0, 1: 11.0}
+    module.draw(study, rows, tmp_path / 'far')
+    left, right = drawn[1].axes
+    # trained: 80 to 83, and twice as much on both sides
+    assert left.get_xlim() == (74, 89)
+    assert [text.get_text() for text in left.texts] == ['← 10.5']
+    assert [text.get_text() for text in right.texts] == ['← -70.5']
+
+
 def test_page_gets_the_table_between_its_lines(
     toy, write, study_tools, monkeypatch, capsys
 ):
@@ -142,7 +163,10 @@ def test_page_gets_the_table_between_its_lines(
         text = page.read_text(encoding='utf-8')
         assert text.startswith(before + '<!-- study: toy -->\n\n| variant |')
         assert '| plain | 1 | 80.00 |  |' in text
-        assert text.endswith('|\n\n<!-- until here -->\nend\n')
+        assert text.endswith(
+            '|\n\n![A toy: each seed](results/toy/figure.png)\n\n'
+            '<!-- until here -->\nend\n'
+        )
         assert 'old' not in text
     assert 'figure.png' in capsys.readouterr().out
     page.write_text('nothing')
@@ -164,6 +188,10 @@ def test_published_table_is_that_of_the_records(path, study_tools):
     module = study_tools['report']
     study = study_tools['study'].load_study(path)
     records = study_tools['study'].read_records(ROOT / 'docs/studies', study)
-    table = module.format_table(study, module.collect_rows(study, records))
+    rows = module.collect_rows(study, records)
+    section = module.format_section(study, rows, f'studies/{study.name}')
     page = PAGE.read_text(encoding='utf-8')
-    assert page == module.replace_table(page, study, table)
+    assert page == module.replace_section(page, study, section)
+    for suffix in ('.png', '.pdf'):
+        figure = ROOT / f'docs/studies/{study.name}/figure{suffix}'
+        assert figure.is_file() == any(records.values())
