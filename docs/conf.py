@@ -19,13 +19,12 @@ copyright = author
 extensions = [
     'myst_parser',
     'sphinx.ext.autodoc',
-    'sphinx.ext.autosummary',
     'sphinx.ext.napoleon',
     'sphinx_copybutton',
     'source_pages',
 ]
 root_doc = 'docs/index'
-include_patterns = ['docs/**.md', 'configs/**/README.md']
+include_patterns = ['README.md', 'docs/**.md', 'configs/**/README.md']
 exclude_patterns = [
     '.*',
     'data',
@@ -39,6 +38,9 @@ exclude_patterns = [
     'docs/_templates',
 ]
 
+# pages of docs/index.md that are not written yet
+suppress_warnings = ['toc.not_readable']
+
 myst_enable_extensions = ['linkify']
 myst_linkify_fuzzy_links = False  # 'results.md' is no host of Moldova
 myst_heading_anchors = 3
@@ -46,7 +48,6 @@ highlight_language = 'none'
 
 autodoc_member_order = 'bysource'
 autodoc_preserve_defaults = True
-autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
