@@ -70,7 +70,7 @@ def format_table(report):
     Returns:
         str: Markdown.
     """
-    digits = 3 if report['unit'] == '[0 to 1]' else 2
+    digits = _digits(report)
 
     def row(one, name):
         values = [one[key] for key in ('first', 'second', 'difference')]
@@ -89,6 +89,10 @@ def format_table(report):
     lines += [row(one, one['name']) for one in report['classes']]
     lines += [row(report['all'], 'all')]
     return '\n'.join(lines) + '\n'
+
+
+def _digits(report):
+    return 2 if report['unit'] == '[%]' else 3
 
 
 def draw_classes(report, limit):
@@ -113,7 +117,7 @@ def draw_classes(report, limit):
         axis.text(
             1.01,
             y,
-            f'{row["difference"]:+.3g}',
+            f'{row["difference"]:+.{_digits(report)}f}',
             transform=axis.get_yaxis_transform(),
             va='center',
             fontsize=8,
