@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mmba2m import HOSTS
 
@@ -229,6 +229,8 @@ class Classifier:
         from mmpretrain import ImageClassificationInferencer
         from mmpretrain.visualization import UniversalVisualizer
 
+        # its pipeline is built in the scope that was used last
+        init_default_scope('mmpretrain')
         classes = _saved_classes(checkpoint) or _configured_classes(cfg)
         self._inferencer = ImageClassificationInferencer(
             copy.deepcopy(cfg),
