@@ -151,8 +151,13 @@ class Toy:
 
     def write(self, name='toy', **changes):
         path = self.folder / f'{name}.yml'
-        path.write_text(yaml.safe_dump({**self.study, **changes}))
+        path.write_text(
+            yaml.safe_dump({**self.study, **changes}, sort_keys=False)
+        )
         return path
+
+    def record(self, variant, seed=0):
+        return self.results / f'toy/{variant}/seed{seed}.json'
 
     def arguments(self, *studies, jobs=1):
         """What the command line of run.py gives."""

@@ -52,7 +52,7 @@ def test_networks_see_the_same_images(toy, tmp_path, monkeypatch):
         cfg.work_dir = str(tmp_path / f'{seed}{sum(stages)}')
         cfg.launcher = 'none'
         cfg.randomness = dict(seed=seed)
-        cfg.custom_hooks = [dict(type='_KeepBatchesHook')]
+        cfg.custom_hooks = [dict(type='mmba2m._KeepBatchesHook')]
         cfg.model.backbone.ba2m_stages = stages
         cfg.train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
         runner = build_runner(cfg)
