@@ -69,11 +69,15 @@ def networks(shapes, tmp_path_factory):
 def test_pages_and_numbers(networks, host, tmp_path, capsys):
     config, checkpoint = networks[host]
     args = [config, checkpoint, '--num', '3', '--out', str(tmp_path)]
+    stages = STAGES
+    if host != HOSTS[0]:
+        stages = STAGES[1::2]
+        args += ['--modules', 'layer4.ba2m', 'layer2.ba2m']
     TOOL['main'](args)
 
     rows = json.loads((tmp_path / 'weights.json').read_text())
-    assert list(rows) == STAGES
-    for name in STAGES:
+    assert list(rows) == stages
+    for name in stages:
         with Image.open(tmp_path / f'{name}.png') as page:
             page.load()
             assert len(page.convert('L').getcolors(page.size[0] * 999)) > 50
@@ -87,15 +91,15 @@ def test_pages_and_numbers(networks, host, tmp_path, capsys):
         assert (np.diff(weights) < 0).all()
     pdf = (tmp_path / 'weights.pdf').read_bytes()
     assert pdf.startswith(b'%PDF')
-    assert len(re.findall(rb'/Type /Page\b', pdf)) == 4
+    assert len(re.findall(rb'/Type /Page\b', pdf)) == len(stages)
     with open(tmp_path / 'weights.csv', newline='') as stream:
         table = list(csv.DictReader(stream))
-    assert len(table) == 12
+    assert len(table) == 3 * len(stages)
     for line, row in zip(table, chain(*rows.values()), strict=True):
         assert float(line['weight']) == row['weight']
         assert Path(line['image']).is_file()
         assert line['label'] == (row['label'] or '')
-    assert (rows[STAGES[0]][0]['label'] is None) == (host == 'mmdet')
+    assert (rows[stages[0]][0]['label'] is None) == (host == 'mmdet')
     assert 'layer4.ba2m: weights ' in capsys.readouterr().out
 
     # the same numbers by hand: the same images, one batch
@@ -105,7 +109,7 @@ def test_pages_and_numbers(networks, host, tmp_path, capsys):
     batch = TOOL['load_batch'](dataset, 3, seed=0)
     inputs = model.data_preprocessor(pseudo_collate(batch), False)['inputs']
     by_hand = collect_attention(model, inputs)
-    for name in STAGES:
+    for name in stages:
         for row in rows[name]:
             i = row['index']
             assert row['sar'] == pytest.approx(by_hand[name].sar[i].item())
@@ -135,9 +139,12 @@ def test_pictures_are_what_the_network_sees(networks, host):
 
 def test_seed_and_split_choose_the_images(shapes):
     cfg = Config.fromfile(ROOT / CONFIGS[HOSTS[0]])
+    datasets = {
+        split: build_dataset(cfg, split) for split in ('train', 'test')
+    }
 
     def choose(split, seed):
-        batch = TOOL['load_batch'](build_dataset(cfg, split), 3, seed)
+        batch = TOOL['load_batch'](datasets[split], 3, seed)
         return [Path(one['data_samples'].img_path) for one in batch]
 
     assert choose('train', 0) == choose('train', 0)
@@ -258,3 +265,22 @@ def test_one_image_is_refused(capsys):
     with pytest.raises(SystemExit):
         TOOL['main'](['c.py', 'c.pth', '--num', '1', '--out', 'out'])
     assert '--num 1: weights compare two images' in capsys.readouterr().err
+
+
+@pytest.mark.skipif('mmpretrain' not in HOSTS, reason='needs MMPretrain')
+def test_modules_inside_blocks(shapes):
+    cfg = Config.fromfile(ROOT / CONFIGS['mmpretrain'])
+    plugin = dict(cfg=dict(type='mmba2m.BA2M', reduction=4))
+    cfg.model.backbone.update(
+        ba2m_stages=[False] * 4, plugins=[dict(plugin, position='after_conv2')]
+    )
+    init_default_scope('mmpretrain')
+    model = MODELS.build(cfg.model).eval()
+    collected = collect_attention(model, torch.randn(2, 3, 32, 32))
+    assert len(collected) == 8  # two blocks in each of four stages
+    chosen = TOOL['choose_modules'](list(collected))
+    assert [name.split('.')[1:3] for name in chosen] == [
+        [f'layer{stage}', '1'] for stage in (1, 2, 3, 4)
+    ]
+    for name in chosen:
+        assert collected[name].weights.sum().item() == pytest.approx(2)

@@ -31,7 +31,7 @@ from mmba2m.visualization import (
 
 COLUMNS = {
     'image': 'image',
-    'channel': 'channel',
+    'channel': 'channel, 0 to 1',
     'local_spatial': 'local spatial',
     'global_spatial': 'global spatial',
 }
@@ -294,6 +294,7 @@ def draw(attention, rows, pictures, padded, subtitle):
             fontsize=8,
         )
         bar.ax.tick_params(labelsize=7)
+        bar.ax.set_facecolor('0.5')  # as behind the maps
     return figure
 
 
