@@ -35,6 +35,7 @@ exclude_patterns = [
     'mmba2m',
     'docs/_build',
     'docs/_ext',
+    'docs/_static',
     'docs/_templates',
 ]
 
@@ -51,9 +52,13 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
+smartquotes = False  # docstrings quote code
 templates_path = ['_templates']
+html_static_path = ['_static']
+html_css_files = ['site.css']
 html_theme = 'furo'
 html_title = f'mmba2m {release}'
 html_additional_pages = {'index': 'redirect.html'}
 html_copy_source = False
+html_use_index = html_domain_indices = False
 html_show_copyright = False
