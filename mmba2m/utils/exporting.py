@@ -152,8 +152,10 @@ def run_onnx(content):
     """
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(
-        content, providers=['CPUExecutionProvider']
+        content, options, providers=['CPUExecutionProvider']
     )
     return lambda x: session.run(None, {INPUT: x.numpy()})
 
