@@ -6,7 +6,8 @@ backbone and neck. Images are normalised before.
 
 import inspect
 import warnings
-from io import BytesIO
+from contextlib import redirect_stdout
+from io import BytesIO, StringIO
 
 import numpy as np
 import torch
@@ -124,7 +125,8 @@ def to_onnx(network, x, dynamic=(), opset=OPSET):
         kwargs['dynamo'] = False  # the other one needs onnxscript
     stream = BytesIO()
     try:
-        with _quietly():
+        # PyTorch prints the whole graph where it fails
+        with _quietly(), redirect_stdout(StringIO()):
             torch.onnx.export(
                 network,
                 (x,),
