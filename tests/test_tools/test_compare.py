@@ -131,8 +131,7 @@ def test_average_precisions_of_coco(compare, tmp_path, capsys):
 
 def test_average_precisions_of_voc(compare, shapes, tmp_path):
     options = {
-        'test_dataloader.dataset.data_root': str(shapes / 'voc'),
-        'test_dataloader.dataset.ann_file': 'ImageSets/Main/val.txt',
+        'test_dataloader.dataset.data_root': str(shapes / 'VOCdevkit/VOC2007'),
         'test_dataloader.dataset.metainfo.classes': CLASSES,
         'model.roi_head.bbox_head.num_classes': 5,
     }
@@ -334,14 +333,17 @@ def test_test_sets_that_differ_are_refused(compare, tmp_path, shapes):
     content['annotations'] = []
     bare = tmp_path / 'bare.json'
     bare.write_text(json.dumps(content))
-    option = f'test_dataloader.dataset.ann_file={bare}'
+    options = [f'test_dataloader.dataset.ann_file={bare}']
+    options += [f'test_evaluator.ann_file={bare}']
     with pytest.raises(ValueError, match='no ground truth'):
-        compare(DETECTOR, file, file, '--cfg-options', option)
-    with pytest.raises(ValueError, match=r"test_evaluator .* \['LVISMetric'"):
+        compare(DETECTOR, file, file, '--cfg-options', *options)
+    with pytest.raises(
+        ValueError, match=r"test_evaluator .* \['OpenImagesMetric'"
+    ):
         compare(
             DETECTOR,
             file,
             file,
             '--cfg-options',
-            'test_evaluator.type=LVISMetric',
+            'test_evaluator.type=OpenImagesMetric',
         )

@@ -212,7 +212,8 @@ def _to_f1(truth, matches):
 
 def _build_metric(evaluators):
     for cfg in evaluators:
-        cls = METRICS.get(cfg['type'])
+        with METRICS.switch_scope_and_registry('mmdet') as registry:
+            cls = registry.get(cfg['type'])
         if cls is not None and issubclass(cls, CocoMetric):
             # of masks, both runs would need them
             only = dict(metric='bbox', classwise=True, format_only=False)

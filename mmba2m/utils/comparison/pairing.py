@@ -45,7 +45,7 @@ def load_predictions(path):
     if not Path(path).exists():
         raise FileNotFoundError(f'there is no file {path}')
     samples = mmengine.load(path)
-    if not isinstance(samples, list) or not all(
+    if not (samples and isinstance(samples, list)) or not all(
         isinstance(s, dict) and {'pred_instances', 'pred_score'} & {*s}
         for s in samples
     ):
