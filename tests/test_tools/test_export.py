@@ -77,6 +77,11 @@ def export(export_tool, tmp_path, capsys):
     return export
 
 
+def unequal(number, height, width):
+    scales = torch.tensor([0.1, 3.0, 1.0])[:number].view(-1, 1, 1, 1)
+    return scales * torch.randn(number, 3, height, width)
+
+
 def run(path, format_name, x):
     """What a user of the file gets, with nothing of ours."""
     if format_name == 'torchscript':
@@ -115,7 +120,7 @@ def test_the_file_computes_what_the_network_computes(
     )
     assert 'BA2M: 4 modules in it, 0 taken out' in export.printed
     for size in sizes:
-        x = torch.randn(3, 3, *size)
+        x = unequal(3, *size)
         outputs = run(out, format_name, x)
         # each sample is weighed by itself
         alone = run(out, format_name, x[1:2])
@@ -300,7 +305,7 @@ def test_other_attention(export, tmp_path, attention):
     )
     path = save_random(cfg, tmp_path / 'other.pth')
     out = export(path, '--shape', 64, 64, '--dynamic', 'batch', 'size')
-    x = torch.randn(2, 3, 48, 80)
+    x = unequal(2, 48, 80)
     expected = predict('mmpretrain', path, x)[0]
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
     np.testing.assert_allclose(
