@@ -5,16 +5,27 @@ Importing the package registers what the installed hosts allow:
 ``AttentionResNet`` and ``AttentionResNeXt`` with other attention modules, and
 ``mmba2m.BA2M`` and ``mmba2m.BA2MAnnealHook`` for both. For MMDetection there
 are also ``SoftmaxRetinaHead`` and ``mmba2m.VOCMetric``.
+
+``python -m mmba2m`` prints a report on the environment.
 """
+
+import sys
 
 from mmba2m.utils.stack import check_stack
 
 from .version import __version__
 
-#: The hosts that are installed and usable, e.g. ``('mmdet', 'mmpretrain')``.
-HOSTS = check_stack()
+# `python -m mmba2m` imports this file before its own, and has to report on
+# stacks that do not import; sys.argv[0] is '-m' while it is looked for
+if sys.argv[:1] == ['-m'] and (
+    sys.orig_argv[-len(sys.argv)].removeprefix('-m') == __name__
+):
+    HOSTS = ()
+else:
+    #: The hosts that are installed and usable, e.g. ('mmdet', 'mmpretrain')
+    HOSTS = check_stack()
 
-# the stack is checked first
-from . import engine, evaluation, models  # noqa: E402
+    # the stack is checked first
+    from . import engine, evaluation, models
 
 __all__ = ['HOSTS', '__version__', 'engine', 'evaluation', 'models']

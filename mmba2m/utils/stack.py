@@ -43,8 +43,8 @@ def find_version(name):
     return None
 
 
-def find_problem(name):
-    """Says what is wrong with an installed package.
+def find_version_problem(name):
+    """Says whether a package is missing, or of another version than needed.
 
     Args:
         name (str): A key of :data:`SUPPORTED`.
@@ -64,6 +64,21 @@ def find_problem(name):
         return (
             f'{distribution} {version} is installed, {name}{wanted} is needed'
         )
+    return None
+
+
+def find_problem(name):
+    """Says what is wrong with an installed package, the ops of mmcv included.
+
+    Args:
+        name (str): A key of :data:`SUPPORTED`.
+
+    Returns:
+        str | None: What is found and wanted, or ``None`` if it is fine.
+    """
+    problem = find_version_problem(name)
+    if problem:
+        return problem
     if name == 'mmdet' and find_spec('mmcv._ext') is None:
         distribution, version = find_version('mmcv')
         return (
