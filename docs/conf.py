@@ -21,10 +21,16 @@ extensions = [
     'sphinx.ext.autodoc',
     'sphinx.ext.napoleon',
     'sphinx_copybutton',
+    'notebook_pages',
     'source_pages',
 ]
 root_doc = 'docs/index'
-include_patterns = ['README.md', 'docs/**.md', 'configs/**/README.md']
+include_patterns = [
+    'README.md',
+    'demo/*.ipynb',
+    'docs/**.md',
+    'configs/**/README.md',
+]
 exclude_patterns = [
     '.*',
     'data',

@@ -12,7 +12,6 @@ LEXERS = {
     '.sh': 'bash',
     '.yml': 'yaml',
     '.json': 'json',
-    '.ipynb': 'json',
 }
 
 
