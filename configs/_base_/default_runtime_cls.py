@@ -15,4 +15,12 @@ default_hooks = dict(
     # a run that is killed and resumed ends as an uninterrupted one
     random_state=dict(type='mmba2m.RandomStateHook'),
     resume_val=dict(type='mmba2m.ResumeValHook'),
+    # SARs and weights of BA2M; where there is none, it does nothing
+    ba2m_logger=dict(type='mmba2m.BA2MLoggerHook'),
 )
+# tensorboard --logdir work_dirs
+vis_backends = [
+    dict(type='LocalVisBackend'),
+    dict(type='TensorboardVisBackend'),
+]
+visualizer = dict(vis_backends=vis_backends)

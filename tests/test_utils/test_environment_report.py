@@ -353,7 +353,7 @@ def test_where_pip_has_put_a_package(tmp_path, monkeypatch):
     )
     assert not own
     assert other == [
-        f'{elsewhere} shadows the installed one, {site / "torchvision"}: rename '
+        f'{elsewhere} shadows the installed one, {inside.parent}: rename '
         'that folder, or call Python from another one'
     ]
     # an editable install
