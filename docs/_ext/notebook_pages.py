@@ -1,6 +1,7 @@
 """Reads notebooks as pages: their text, code, and outputs as they are kept."""
 
 import json
+import re
 
 from myst_parser.parsers.sphinx_ import MystParser
 
@@ -33,6 +34,7 @@ def _to_markdown(cell):
             picture = ''.join(data[kind]).replace('\n', '')
             yield f'![](data:{kind};base64,{picture})'
         elif text.strip():
+            text = re.sub(r'\x1b\[[\d;]*m', '', text)  # colours
             yield f'````text\n{text}\n````'
 
 
