@@ -45,9 +45,6 @@ exclude_patterns = [
     'docs/_templates',
 ]
 
-# docs/index.md may name a page before it is there
-suppress_warnings = ['toc.not_readable']
-
 myst_enable_extensions = ['linkify']
 myst_linkify_fuzzy_links = False  # 'results.md' is no host of Moldova
 myst_heading_anchors = 3
