@@ -31,13 +31,13 @@ from mmba2m.utils.benchmark.report import (
     title_measure,
 )
 from mmba2m.utils.benchmark.timing import median_interval, paired_ratios
+from mmba2m.utils.generated_pages import replace_section
 
 PLAIN = 'configs/resnet/resnet50_8xb32-90e_in1k.py'
 BA2M_CONFIG = 'configs/resnet/ba2m-resnet50_8xb32-90e_in1k.py'
 FOLDER = 'configs/attention'
 SIZE = (224, 224)
-BEGIN = '<!-- written by tools/analysis_tools/attention_table.py -->\n'
-END = '<!-- until here -->\n'
+BEGIN = '<!-- written by tools/analysis_tools/attention_table.py -->'
 #: the child that sees the maps of an attention over positions
 ATTENDING = {AAConv2d: 'proj', GlobalSpatialAttention: 'proj', SASA: 'pool'}
 
@@ -247,29 +247,13 @@ def count_products(path):
     return total
 
 
-def replace_table(page, table):
-    """Puts a table between the marks of a page.
-
-    Args:
-        page (str): Markdown with both marks.
-        table (str): Markdown.
-
-    Returns:
-        str: The page with this table.
-    """
-    before, mark, rest = page.partition(BEGIN)
-    _, end, behind = rest.partition(END)
-    if not mark or not end:
-        raise ValueError(f'the page has no {BEGIN!r} … {END!r}')
-    return f'{before}{BEGIN}\n{table}\n{END}{behind}'
-
-
 def main():
     args = parse_args()
     runs = load_benchmarks(args.benchmarks)
     table = format_table(list_configs(), runs)
     page = args.page.read_text(encoding='utf-8')
-    args.page.write_text(replace_table(page, table), encoding='utf-8')
+    page = replace_section(page, BEGIN, table)
+    args.page.write_text(page, encoding='utf-8')
     print(f'wrote {args.page}')
 
 

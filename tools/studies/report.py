@@ -15,6 +15,8 @@ import matplotlib.pyplot as plt
 from comparison import compare, summarise
 from study import ROOT, describe_training, load_study, read_records
 
+from mmba2m.utils.generated_pages import replace_section
+
 MINUS = '\N{MINUS SIGN}'
 
 
@@ -300,29 +302,6 @@ def format_section(study, rows, folder):
     return f'{table}\n\n![{study.title}: each seed]({folder}/figure.png)'
 
 
-def replace_section(page, study, section):
-    """Puts table and figure of a study into a page.
-
-    Args:
-        page (str): Text with a line ``<!-- study: NAME -->`` and, behind it,
-            ``<!-- until here -->``.
-        study (Study): The study.
-        section (str): From :func:`format_section`.
-
-    Returns:
-        str: The page.
-
-    Raises:
-        ValueError: If the page has no such lines.
-    """
-    begin, end = f'<!-- study: {study.name} -->\n', '<!-- until here -->\n'
-    before, found, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise ValueError(f'the page has no lines {begin!r} and {end!r}')
-    return f'{before}{begin}\n{section}\n\n{end}{after}'
-
-
 def main():
     args = parse_args()
     for path in args.studies:
@@ -336,7 +315,8 @@ def main():
             relative = os.path.relpath(folder, args.page.parent)
             section = format_section(study, rows, Path(relative).as_posix())
             page = args.page.read_text(encoding='utf-8')
-            page = replace_section(page, study, section)
+            begin = f'<!-- study: {study.name} -->'
+            page = replace_section(page, begin, section)
             args.page.write_text(page, encoding='utf-8')
         if drawn:
             print(f'figure: {folder}/figure.png and .pdf')

@@ -4,6 +4,8 @@ from pathlib import Path
 import matplotlib.image as mpimg
 import pytest
 
+from mmba2m.utils.generated_pages import replace_section
+
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / 'docs/study.md'
 
@@ -170,7 +172,7 @@ def test_page_gets_the_table_between_its_lines(
         assert 'old' not in text
     assert 'figure.png' in capsys.readouterr().out
     page.write_text('nothing')
-    with pytest.raises(ValueError, match=r'no lines .*study: toy'):
+    with pytest.raises(ValueError, match=r'the page has no .*study: toy'):
         study_tools['report'].main()
 
 
@@ -191,7 +193,9 @@ def test_published_table_is_that_of_the_records(path, study_tools):
     rows = module.collect_rows(study, records)
     section = module.format_section(study, rows, f'studies/{study.name}')
     page = PAGE.read_text(encoding='utf-8')
-    assert page == module.replace_section(page, study, section)
+    assert page == replace_section(
+        page, f'<!-- study: {study.name} -->', section
+    )
     for suffix in ('.png', '.pdf'):
         figure = ROOT / f'docs/studies/{study.name}/figure{suffix}'
         assert figure.is_file() == any(records.values())
