@@ -90,7 +90,7 @@ setup(
         'onedl': read_requirements('onedl.in'),
         'openmmlab': read_requirements('openmmlab.in'),
         **extras,
-        'all': sum(extras.values(), []),
+        'all': [name for names in extras.values() for name in names],
     },
     zip_safe=False,
 )
