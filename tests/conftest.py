@@ -1,4 +1,5 @@
 import functools
+from contextlib import contextmanager
 
 import mmengine
 import numpy as np
@@ -19,14 +20,28 @@ def _read_metafiles_once():
         yield
 
 
-@pytest.fixture(autouse=True)
-def _isolate():
-    """The same random numbers, and no scope left by the Runner of a test."""
-    torch.manual_seed(0)
+@contextmanager
+def keep_scopes():
+    """Leaves no scope of the Runner behind."""
     scopes = dict(DefaultScope._instance_dict)
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(scopes)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _isolate_fixtures():
+    """For what fixtures of a whole file set."""
+    with keep_scopes():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _isolate():
+    """The same random numbers, and no scope left by a test."""
+    torch.manual_seed(0)
+    with keep_scopes():
+        yield
 
 
 @pytest.fixture

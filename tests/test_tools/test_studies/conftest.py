@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mmcv
@@ -103,6 +104,9 @@ def toy(tmp_path):
 class Toy:
     """A folder with data, config and study file."""
 
+    #: in which second the last tool ended that ran in this process
+    ended = 0
+
     def __init__(self, folder):
         self.folder = folder
         self.calls = []
@@ -196,9 +200,14 @@ class Toy:
 
     def call(self, tool, *args):
         """Runs a tool in this process."""
+        # MMEngine names a run by the second, and runs of one name in one
+        # process write to one folder
+        while int(time.time()) == Toy.ended:
+            time.sleep(0.01)
         self.calls.append(tool)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, 'argv', [tool, *map(str, args)])
             patch.setenv('TOY_ROOT', str(self.folder / 'data'))
             patch.syspath_prepend((ROOT / tool).parent)
             runpy.run_path(str(ROOT / tool), run_name='__main__')
+        Toy.ended = int(time.time())
