@@ -216,6 +216,8 @@ def draw(study, rows, out):
         left.set_xlabel(metric.label)
         right.axvline(0, color='0.6', linestyle='--', linewidth=1)
         name, _, unit = metric.label.partition(', ')
+        if unit == '%':
+            unit = 'percentage points'
         right.set_xlabel(
             f'difference of {name}' + (f', {unit}' if unit else '')
         )
