@@ -147,8 +147,9 @@ def pair(images, samples, source):
 
 
 def _check_ids(source, found, expected):
-    missing = [one for one in expected if one not in set(found)]
-    extra = [one for one in found if one not in set(expected)]
+    found, expected = dict.fromkeys(found), dict.fromkeys(expected)
+    missing = [one for one in expected if one not in found]
+    extra = [one for one in found if one not in expected]
     if missing or extra:
         raise ValueError(
             f'{source} is not of the images of the test set: '
