@@ -14,7 +14,6 @@ from mmengine.config import DictAction
 from mmba2m.utils.checkpoint_io import use_safe_loading
 from mmba2m.utils.cli import load_config
 from mmba2m.utils.comparison.pairing import (
-    build_dataset,
     check_same_data,
     list_images,
     load_predictions,
@@ -28,7 +27,7 @@ from mmba2m.utils.comparison.report import (
     format_table,
     write_report,
 )
-from mmba2m.utils.data_checks import check_data
+from mmba2m.visualization import build_dataset
 
 PICKLES = ('.pkl', '.pickle')
 
@@ -101,7 +100,6 @@ def load_run(args, config, number):
             local_rank=0,
         )
     )
-    check_data(cfg, ('test_dataloader',))
     dataset = build_dataset(cfg)
     return cfg, (dataset, list_images(dataset))
 

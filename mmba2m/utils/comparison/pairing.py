@@ -4,7 +4,6 @@ from pathlib import Path
 
 import mmengine
 from mmengine.config import ConfigDict
-from mmengine.registry import DATASETS, init_default_scope
 
 from mmba2m.utils.checkpoint_checks import check_checkpoint
 from mmba2m.utils.distributed import build_runner
@@ -54,19 +53,6 @@ def load_predictions(path):
             'tools/test.py --out writes them'
         )
     return samples
-
-
-def build_dataset(cfg):
-    """Builds the test set of a config.
-
-    Args:
-        cfg (Config): Of a detector or classifier.
-
-    Returns:
-        BaseDataset: Of MMEngine.
-    """
-    init_default_scope(cfg.default_scope)
-    return DATASETS.build(cfg.test_dataloader.dataset)
 
 
 def list_images(dataset):
