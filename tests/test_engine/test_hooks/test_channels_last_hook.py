@@ -1,0 +1,90 @@
+import copy
+
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+from mmba2m.engine.hooks import ChannelsLastHook
+from mmba2m.models.layers import BA2M
+from mmba2m.registry import HOOKS
+
+
+class Toy(BaseModel):
+    """Convolutions with BA²M between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3)
+        self.attention = BA2M(16, reduction=4)
+        self.second = nn.Conv2d(16, 4, 3)
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        self.features = self.attention(self.first(torch.stack(inputs).to(self.first.weight)))
+        loss = self.second(self.features).square().mean()
+        return dict(loss=loss) if mode == 'loss' else [loss]
+
+
+def train(model, work_dir, hooks):
+    generator = torch.Generator().manual_seed(0)
+    images = [
+        dict(inputs=torch.randn(3, 9, 9, generator=generator) * (i + 1))
+        for i in range(4)
+    ]
+    Runner(
+        model=model,
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            dataset=images,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            batch_size=2,
+            num_workers=0,
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+        default_scope='mmba2m',
+        custom_hooks=hooks,
+        log_level='WARNING',
+    ).train()
+    return model
+
+
+def test_trains_the_same_weights_in_the_other_layout(tmp_path):
+    torch.manual_seed(0)
+    start = Toy().double()
+    plain = train(copy.deepcopy(start), tmp_path / 'plain', [])
+    hook = dict(type='mmba2m.ChannelsLastHook')
+    model = train(copy.deepcopy(start), tmp_path / 'last', [hook])
+
+    layout = torch.channels_last
+    assert model.second.weight.is_contiguous(memory_format=layout)
+    assert model.features.is_contiguous(memory_format=layout)
+    assert not plain.second.weight.is_contiguous(memory_format=layout)
+    assert not plain.features.is_contiguous(memory_format=layout)
+    changed = plain.second.weight - start.second.weight
+    assert changed.abs().max() > 1e-3
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(
+            model.state_dict()[name], value, rtol=1e-9, atol=1e-12, msg=name
+        )
+
+
+@pytest.mark.parametrize('hooked', [False, True])
+def test_checkpoints_load_in_both_layouts(tmp_path, hooked):
+    hook = dict(type='mmba2m.ChannelsLastHook')
+    trained = train(Toy(), tmp_path, [hook] if hooked else [])
+    model = Toy()
+    if not hooked:
+        model.to(memory_format=torch.channels_last)
+    strides = model.second.weight.stride()
+    state = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+    model.load_state_dict(state['state_dict'])
+
+    assert torch.equal(model.second.weight, trained.second.weight)
+    assert model.second.weight.stride() == strides
+
+
+def test_is_registered():
+    hook = HOOKS.build(dict(type='mmba2m.ChannelsLastHook'))
+    assert isinstance(hook, ChannelsLastHook)
