@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ class Toy(BaseModel):
         self.second = nn.Conv2d(16, 4, 3)
 
     def forward(self, inputs, data_samples=None, mode='loss'):
-        self.features = self.attention(self.first(torch.stack(inputs).to(self.first.weight)))
+        self.features = self.attention(
+            self.first(torch.stack(inputs).to(self.first.weight))
+        )
         loss = self.second(self.features).square().mean()
         return dict(loss=loss) if mode == 'loss' else [loss]
 
@@ -83,6 +86,19 @@ def test_checkpoints_load_in_both_layouts(tmp_path, hooked):
 
     assert torch.equal(model.second.weight, trained.second.weight)
     assert model.second.weight.stride() == strides
+
+
+def test_refuses_operators_that_misread_the_layout():
+    pool = pytest.importorskip('mmcv.ops').RoIAlign(2, 1.0, 1)
+    model = nn.ModuleDict(dict(conv=nn.Conv2d(3, 8, 3), pool=pool))
+    x = torch.randn(2, 8, 6, 6)
+    rois = torch.tensor([[0, 0, 0, 4, 4.0], [1, 1, 0, 5, 3.0]])
+    misread = pool(x.contiguous(memory_format=torch.channels_last), rois)
+    # when MMCV has mended this, the hook can take detectors
+    assert not torch.allclose(pool(x, rois), misread)
+    with pytest.raises(TypeError, match='pool is a RoIAlign of MMCV'):
+        ChannelsLastHook().before_run(SimpleNamespace(model=model))
+    assert model.conv.weight.is_contiguous()
 
 
 def test_is_registered():
