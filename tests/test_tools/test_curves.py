@@ -163,6 +163,14 @@ def test_each_run_has_its_own_look_in_every_panel(detector, tmp_path):
     assert [text.get_text() for text in legend.get_texts()] == ['R-50', 'BA²M']
 
 
+def test_of_one_run_colours_tell_its_scalars_apart(detector):
+    _, ap, *_ = draw([read_scalars(detector)], ['R-50']).axes
+    colours = [line.get_color() for line in ap.lines]
+    assert len(set(colours)) == 2
+    shown = ap.get_legend().get_lines()
+    assert [line.get_color() for line in shown] == colours
+
+
 def test_rates_of_several_groups_and_optimizers(tmp_path):
     lines = [train(10, 4.0, base_lr=0.1), train(20, 3.0, base_lr=0.2)]
     write(tmp_path, 'a', lines)

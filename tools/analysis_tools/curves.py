@@ -244,7 +244,7 @@ def draw(runs, labels, patterns=None, weight=0):
     rates = choose_rates(runs)
     if rates:
         panels['learning rate'] = rates
-    columns = min(len(panels), 3)
+    columns = 2 if len(panels) == 4 else min(len(panels), 3)
     rows = -(-len(panels) // columns)
     figure = Figure(
         figsize=(4.2 * columns, 3.4 * rows + 0.3), layout='constrained'
@@ -271,13 +271,20 @@ def draw(runs, labels, patterns=None, weight=0):
 
 
 def _draw_panel(axis, runs, shown, title, weight):
+    colours = ['0.3'] * len(shown)
+    if len(runs) == 1:  # then colours are free to tell scalars apart
+        colours = [c for c, _ in zip(cycle(COLOURS), shown, strict=False)]
     looks = zip(cycle(STYLES), cycle(COLOURS))
     for run, (style, colour) in zip(runs, looks, strict=False):
-        for marker, name in zip(cycle(MARKERS), shown, strict=False):
+        for marker, own, name in zip(
+            cycle(MARKERS), colours, shown, strict=False
+        ):
             if name not in run:
                 continue
             iterations, values = list(run[name]), list(run[name].values())
             look = dict(linestyle=style, color=colour)
+            if len(runs) == 1:
+                look['color'] = own
             if name == 'loss' and weight:
                 axis.plot(iterations, values, **look, alpha=0.25, lw=0.8)
                 values = smooth(values, weight)
@@ -292,11 +299,13 @@ def _draw_panel(axis, runs, shown, title, weight):
     if len(shown) > 1:
         axis.legend(
             handles=[
-                Line2D([], [], color='0.3', marker=marker, label=label)
-                for marker, label in zip(
-                    cycle(MARKERS), shown.values(), strict=False
+                Line2D([], [], color=colour, marker=marker, label=label)
+                for marker, colour, label in zip(
+                    cycle(MARKERS), colours, shown.values(), strict=False
                 )
             ],
+            fontsize='small',
+            framealpha=0.6,
         )
     elif title not in ('training loss', 'learning rate'):
         ((name, label),) = shown.items()
