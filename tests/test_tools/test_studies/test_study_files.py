@@ -58,6 +58,9 @@ def test_options_reach_configs_with_equal_schedules(
             batch = cfg.train_dataloader.pop('batch_size')
             lr = cfg.optim_wrapper.optimizer.pop('lr')
             assert lr == pytest.approx(0.1 * batch / 128)
+        if study.name == 'cifar10_ba2m_settings':
+            rules = cfg.optim_wrapper.pop('paramwise_cfg', {})
+            assert set(rules.get('custom_keys', {})) <= {'ba2m'}
         schedules.append(
             (
                 cfg.train_dataloader,
