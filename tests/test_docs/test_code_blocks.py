@@ -25,6 +25,7 @@ from code_blocks import (
     run_shell,
 )
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, init_default_scope
 from torch import nn
 
@@ -200,7 +201,8 @@ def test_configs(block, tmp_path):
         cfg.model = dict(backbone=dict(type='mmdet.ResNet', depth=50))
         cfg.model.backbone.plugins = cfg.plugins
     if cfg.get('model', {}).get('type'):
-        build_model(cfg)
+        model = build_model(cfg)
+        build_optim_wrapper(model, cfg.optim_wrapper)
         checked = True
     elif 'backbone' in cfg.get('model', {}):
         for host in HOSTS:

@@ -4,6 +4,7 @@ from itertools import product
 import pytest
 import torch
 import torchvision
+from mmengine.optim import build_optim_wrapper
 from mmengine.runner import save_checkpoint
 from networks import make_images, randomize, train
 
@@ -327,3 +328,26 @@ def test_the_host_keeps_the_input_of_the_module_anyway(host):
     assert outs
     assert len(inputs) == 4
     assert set(inputs) <= kept
+
+
+def test_modules_have_optimizer_settings_of_their_own(host):
+    network = build(host)
+    rules = dict(custom_keys={'ba2m': dict(decay_mult=0.0, lr_mult=10)})
+    wrapper = build_optim_wrapper(
+        network,
+        dict(
+            optimizer=dict(type='SGD', lr=0.1, weight_decay=1e-4),
+            paramwise_cfg=rules,
+        ),
+    )
+    settings = {
+        id(parameter): (group['lr'], group['weight_decay'])
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
+    modules = [m for m in network.modules() if isinstance(m, BA2M)]
+    own = {id(p) for module in modules for p in module.parameters()}
+    assert len(modules) == 4
+    for parameter in network.parameters():
+        expected = (1.0, 0.0) if id(parameter) in own else (0.1, 1e-4)
+        assert settings[id(parameter)] == pytest.approx(expected)
