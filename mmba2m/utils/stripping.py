@@ -115,14 +115,12 @@ def _check_annealed(state, modules, cfg):
         f'(0 is annealed): {", ".join(listed[:4])}'
         + (', …' if len(listed) > 4 else '')
         + '. Without them the network meets features it was not trained '
-        'with. Measured once, a narrow ResNet-18 on CIFAR-10, 12 epochs: '
-        'accuracy 76.1 to 76.8 % deactivated, 79.0 % with its population '
-        'weights, 78.7 % deactivated after annealing.'
+        'with; docs/study.md has what that costs.'
     )
     if any(not option.get('scale_by_batch', True) for option in options):
         message += (
-            ' With scale_by_batch=False, as here, it fell to 10.0 %, which '
-            'is chance.'
+            ' With scale_by_batch=False, as here, they are as many times '
+            'too large as a batch had images, and the output is useless.'
         )
     if options and all(
         option.get('inference') == 'identity' for option in options
