@@ -2,6 +2,7 @@
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 
 from mmba2m.registry import HOOKS
 
@@ -14,18 +15,36 @@ class ChannelsLastHook(Hook):
     are the same except for rounding; convolutions are often faster, on CPUs
     and, with mixed precision, on GPUs. Checkpoints load in both layouts.
 
-    In distributed training the model is wrapped before a hook can act, so
-    torch warns once, at the first iteration, that gradients have other
-    strides than its buckets; it builds these again right after.
+    In distributed training the model is wrapped before a hook can act, and
+    DistributedDataParallel has laid out its buckets as NCHW by then: at the
+    first iteration it would hand back permuted gradients. Not so where
+    gradients are views of the buckets::
+
+        model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
 
     Raises:
         TypeError: If the model has operators of MMCV, as detectors have. They
             take the numbers of a map to lie as NCHW and, with any other
             layout, compute something else (RoIAlign of MMCV 2.1 and 2.3).
+        ValueError: If the model is wrapped in another way than above.
     """
 
     def before_run(self, runner):
         """Converts the model in place."""
+        wrapped = is_model_wrapper(runner.model)
+        if wrapped and not getattr(
+            runner.model, 'gradient_as_bucket_view', False
+        ):
+            raise ValueError(
+                'ChannelsLastHook: the first gradients of a distributed run '
+                'would be wrong. Set model_wrapper_cfg=dict('
+                "type='MMDistributedDataParallel', broadcast_buffers=False, "
+                'gradient_as_bucket_view=True)'
+            )
         for name, module in runner.model.named_modules():
             if type(module).__module__.startswith('mmcv.ops'):
                 raise TypeError(

@@ -3,9 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import Runner
-from torch import nn
+from torch import distributed, nn
 
 from mmba2m.engine.hooks import ChannelsLastHook
 from mmba2m.models.layers import BA2M
@@ -86,6 +86,47 @@ def test_checkpoints_load_in_both_layouts(tmp_path, hooked):
 
     assert torch.equal(model.second.weight, trained.second.weight)
     assert model.second.weight.stride() == strides
+
+
+@pytest.fixture
+def group():
+    distributed.init_process_group(
+        'gloo', store=distributed.HashStore(), rank=0, world_size=1
+    )
+    yield
+    distributed.destroy_process_group()
+
+
+def test_distributed_training_is_the_same_where_gradients_are_views(
+    group, tmp_path
+):
+    torch.manual_seed(0)
+    start = Toy().double()
+    plain = train(copy.deepcopy(start), tmp_path / 'plain', [])
+    hook = dict(type='mmba2m.ChannelsLastHook')
+    wrapped = MMDistributedDataParallel(start, gradient_as_bucket_view=True)
+    train(wrapped, tmp_path / 'last', [hook])
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(
+            start.state_dict()[name], value, rtol=1e-9, atol=1e-12, msg=name
+        )
+
+
+def test_refuses_other_distributed_training(group):
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 8, 3).double()
+    x = torch.randn(2, 3, 9, 9, dtype=torch.float64)
+    net(x).square().sum().backward()
+    gradient = net.weight.grad.clone()
+
+    wrapped = MMDistributedDataParallel(net)
+    with pytest.raises(ValueError, match='gradient_as_bucket_view=True'):
+        ChannelsLastHook().before_run(SimpleNamespace(model=wrapped))
+    # when PyTorch has mended this, the hook can take it
+    wrapped.to(memory_format=torch.channels_last)
+    wrapped.zero_grad()
+    wrapped(x).square().sum().backward()
+    assert not torch.allclose(net.weight.grad, gradient)
 
 
 def test_refuses_operators_that_misread_the_layout():
