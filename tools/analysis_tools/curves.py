@@ -9,7 +9,7 @@ import argparse
 import json
 import math
 from fnmatch import filter as match
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -271,9 +271,8 @@ def draw(runs, labels, patterns=None, weight=0):
 
 
 def _draw_panel(axis, runs, shown, title, weight):
-    colours = ['0.3'] * len(shown)
-    if len(runs) == 1:  # then colours are free to tell scalars apart
-        colours = [c for c, _ in zip(cycle(COLOURS), shown, strict=False)]
+    alone = len(runs) == 1  # then colours are free to tell scalars apart
+    colours = list(islice(cycle(COLOURS if alone else ['0.3']), len(shown)))
     looks = zip(cycle(STYLES), cycle(COLOURS))
     for run, (style, colour) in zip(runs, looks, strict=False):
         for marker, own, name in zip(
@@ -282,9 +281,7 @@ def _draw_panel(axis, runs, shown, title, weight):
             if name not in run:
                 continue
             iterations, values = list(run[name]), list(run[name].values())
-            look = dict(linestyle=style, color=colour)
-            if len(runs) == 1:
-                look['color'] = own
+            look = dict(linestyle=style, color=own if alone else colour)
             if name == 'loss' and weight:
                 axis.plot(iterations, values, **look, alpha=0.25, lw=0.8)
                 values = smooth(values, weight)
