@@ -1,14 +1,15 @@
 """What a study is: variants of a training, each with several seeds.
 
-A study is a YAML file, see docs/study.md. Its name is that of the file. Each
-finished run, a variant with a seed, is a small JSON file, its record.
+A study is a YAML file, see docs/study.md; as a config, it may have a
+``_base_``. Its name is that of the file. Each finished run, a variant with a
+seed, is a small JSON file, its record.
 """
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
+from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -192,8 +193,8 @@ def load_study(path):
         ValueError: If it is no study, or contradicts itself.
     """
     path = Path(path)
-    content = yaml.safe_load(path.read_text(encoding='utf-8'))
     try:
+        content = Config.fromfile(path).to_dict()
         return Study(name=path.stem, **content)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f'{path}: {error}') from None

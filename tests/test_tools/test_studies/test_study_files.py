@@ -74,6 +74,21 @@ def test_options_reach_configs_with_equal_schedules(
     assert all(schedule == schedules[0] for schedule in schedules)
 
 
+@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
+def test_records_of_another_study_are_of_the_same_training(path, study_tools):
+    module = study_tools['study']
+    study = module.load_study(path)
+    for variant in study.variants.values():
+        if variant.records_of:
+            other = module.load_study(
+                path.parent / f'{variant.records_of}.yml'
+            )
+            described = module.describe_training(
+                other, other.variants[variant.name]
+            )
+            assert module.describe_training(study, variant) == described
+
+
 def test_order_is_seed_by_seed_within_a_group(study_tools, toy):
     path = toy.write(
         seeds=[0, 1],
@@ -87,6 +102,19 @@ def test_order_is_seed_by_seed_within_a_group(study_tools, toy):
         *[('plain', 0), ('ba2m', 0), ('plain', 1), ('ba2m', 1)],
         *[('other', 0), ('late', 1), ('other', 1), ('late', 3)],
     ]
+
+
+def test_a_study_inherits_from_its_base(study_tools, toy):
+    base = toy.write('base', seeds=[0, 1])
+    path = base.with_name('heir.yml')
+    path.write_text('_base_: base.yml\ntitle: Heir\nseeds: [2]\n')
+    load = study_tools['study'].load_study
+    expected = load(base)
+    study = load(path)
+    assert (study.name, study.title, study.seeds) == ('heir', 'Heir', [2])
+    assert study.variants['plain'].seeds == [2]
+    assert study.variants.keys() == expected.variants.keys()
+    assert study.metrics == expected.metrics
 
 
 def test_records_of_another_study_are_read_and_not_run(study_tools, toy):
