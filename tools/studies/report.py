@@ -271,14 +271,20 @@ def _draw_dots(axes, lines):
     }
     if not far:
         return
-    for place, (_, dots, *_) in enumerate(lines):
-        if place not in far:
-            low, high = min([low, *dots]), max([high, *dots])
+    shown = [
+        x
+        for place, (_, dots, mean, half) in enumerate(lines)
+        if dots and place not in far
+        for x in (*dots, mean - (half or 0), mean + (half or 0))
+    ]
+    margin = (max(shown) - min(shown)) / 20 or 1
+    low, high = min(shown) - margin, max(shown) + margin
     axes.set_xlim(low, high)
     for place, mean in far.items():
         below = mean < low
+        text = f'{mean:.1f}'.replace('-', '−')
         axes.annotate(
-            f'← {mean:.1f}' if below else f'{mean:.1f} →',
+            f'← {text}' if below else f'{text} →',
             (low if below else high, place),
             xytext=(4 if below else -4, 0),
             textcoords='offset points',
