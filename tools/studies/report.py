@@ -7,6 +7,7 @@ study. The figure goes beside the records, as PNG and PDF.
 import argparse
 import os
 from pathlib import Path
+from statistics import median
 
 import matplotlib
 
@@ -210,8 +211,9 @@ def draw(study, rows, out):
                 values[seed] - other[seed] for seed in values if seed in other
             ]
             differences.append((row, dots, *compared[:2]))
-        _draw_dots(left, means)
-        _draw_dots(right, differences)
+        far = _find_far(means)
+        _draw_dots(left, means, far)
+        _draw_dots(right, differences, far)
         left.set_yticks(range(len(rows)), [row['label'] for row in rows])
         left.set_xlabel(metric.label)
         right.axvline(0, color='0.6', linestyle='--', linewidth=1)
@@ -232,7 +234,27 @@ def draw(study, rows, out):
     return True
 
 
-def _draw_dots(axes, lines):
+def _find_far(lines):
+    """Places of rows that would squeeze all others together.
+
+    Such is a network that fails. What is usual, say the trained networks;
+    evaluations with other options can fail as a whole.
+    """
+    trained = [
+        x for row, dots, *_ in lines if not row['evaluation'] for x in dots
+    ]
+    if not trained:
+        return set()
+    centre = median(trained)
+    spread = median(abs(x - centre) for x in trained) or 1
+    return {
+        place
+        for place, (_, dots, mean, _) in enumerate(lines)
+        if dots and abs(mean - centre) > 8 * spread
+    }
+
+
+def _draw_dots(axes, lines, far):
     """Draws rows of dots, each with its mean and half of its interval."""
     for place, (_, dots, mean, half) in enumerate(lines):
         if not dots:
@@ -256,33 +278,23 @@ def _draw_dots(axes, lines):
             capsize=4 if half else 0,
         )
     axes.grid(alpha=0.3)
-    # one evaluation at chance would squeeze all others together
-    near = [
-        x for row, dots, *_ in lines if not row['evaluation'] for x in dots
-    ]
-    if not near:
-        return
-    margin = 2 * (max(near) - min(near)) or 1
-    low, high = min(near) - margin, max(near) + margin
-    far = {
-        place: mean
-        for place, (_, dots, mean, _) in enumerate(lines)
-        if dots and not low <= mean <= high
-    }
-    if not far:
-        return
     shown = [
         x
         for place, (_, dots, mean, half) in enumerate(lines)
         if dots and place not in far
         for x in (*dots, mean - (half or 0), mean + (half or 0))
     ]
+    if not far or not shown:
+        return
     margin = (max(shown) - min(shown)) / 20 or 1
     low, high = min(shown) - margin, max(shown) + margin
     axes.set_xlim(low, high)
-    for place, mean in far.items():
+    for place in far:
+        mean = lines[place][2]
+        if mean is None:
+            continue
         below = mean < low
-        text = f'{mean:.1f}'.replace('-', '−')
+        text = f'{mean:.1f}'.replace('-', MINUS)
         axes.annotate(
             f'← {text}' if below else f'{text} →',
             (low if below else high, place),

@@ -143,6 +143,13 @@ def test_figure_tells_of_what_is_far_away(
     assert left.get_xlim() == pytest.approx((79.85, 83.15))
     assert [text.get_text() for text in left.texts] == ['← 10.5']
     assert [text.get_text() for text in right.texts] == ['← −70.5']
+    # and what has failed in training
+    failed = {'accuracy/top1': {0: 20.0, 1: 22.0}}
+    rows[1:] = [dict(rows[1], values=failed), rows[1]]
+    module.draw(study, rows, tmp_path / 'failed')
+    left, right = drawn[2].axes
+    assert [text.get_text() for text in left.texts] == ['← 21.0']
+    assert [text.get_text() for text in right.texts] == ['← −60.0']
 
 
 def test_page_gets_the_table_between_its_lines(
