@@ -69,3 +69,18 @@ def test_start_of_the_heads(capsys):
         float(re.search(r'\((\d+\.\d+)', line)[1]) for line in lines[1::2]
     )
     assert focal < ours < plain  # as in the page's table
+
+
+def test_decay_alone(capsys):
+    code = find_script('test_decay_alone')
+    exec(code, {})
+    lines = capsys.readouterr().out.splitlines()
+    found = [float(line.split()[-1]) for line in lines]
+    noted = re.findall('# (.*)', code)
+    expected = [float(text) for texts in noted for text in texts.split()]
+    assert len(found) == 8
+    assert found[:7] == pytest.approx(expected[:7], abs=0.005)
+    assert found[7] == pytest.approx(expected[7], abs=5e-9)
+    page = (ROOT / 'docs/study.md').read_text(encoding='utf-8')
+    for line, value in zip(lines, expected[:5], strict=False):
+        assert f'| {line.split()[0]} | {value:.2f} | ' in page
