@@ -221,7 +221,7 @@ def draw(study, rows, out):
         if unit == '%':
             unit = 'percentage points'
         right.set_xlabel(
-            f'difference of {name}' + (f', {unit}' if unit else '')
+            f'difference of {name}' + (f',\n{unit}' if unit else '')
         )
     grid[0][0].invert_yaxis()
     grid[0][0].set_title('each seed and the mean')

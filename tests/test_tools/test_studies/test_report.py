@@ -111,7 +111,7 @@ def test_figure_has_every_seed(
     assert dots(left) == [[80, 82, 84], [81, 84, 87], [71, 74, 77]]
     assert dots(right) == [[1, 2, 3], [-9, -8, -7]]
     assert left.get_xlabel() == 'accuracy, %'
-    assert right.get_xlabel() == 'difference of accuracy, percentage points'
+    assert right.get_xlabel() == 'difference of accuracy,\npercentage points'
     assert [text.get_text() for text in left.get_yticklabels()] == [
         'plain',
         'BA²M',
