@@ -235,29 +235,48 @@ def draw(study, rows, out):
 
 
 def _find_far(lines):
-    """Places of rows that would squeeze all others together.
+    """Finds rows that would squeeze all others together, as failures do.
 
-    Such is a network that fails. What is usual, say the trained networks;
-    evaluations with other options can fail as a whole.
+    Far is what is far from the trained networks, by their median; tests with
+    other options may fail all together.
+
+    Returns:
+        dict[int, bool]: By place, whether the row is below the others.
     """
     trained = [
         x for row, dots, *_ in lines if not row['evaluation'] for x in dots
     ]
     if not trained:
-        return set()
+        return {}
     centre = median(trained)
     spread = median(abs(x - centre) for x in trained) or 1
     return {
-        place
+        place: mean < centre
         for place, (_, dots, mean, _) in enumerate(lines)
         if dots and abs(mean - centre) > 8 * spread
     }
 
 
 def _draw_dots(axes, lines, far):
-    """Draws rows of dots, each with its mean and half of its interval."""
+    """Draws rows of dots, each with its mean and half of its interval.
+
+    Of what is far, the mean stands at the edge.
+    """
     for place, (_, dots, mean, half) in enumerate(lines):
         if not dots:
+            continue
+        if place in far:
+            below = far[place]
+            text = f'{mean:.1f}'.replace('-', MINUS)
+            axes.annotate(
+                f'← {text}' if below else f'{text} →',
+                (0 if below else 1, place),
+                xycoords=axes.get_yaxis_transform(),
+                xytext=(4 if below else -4, 0),
+                textcoords='offset points',
+                ha='left' if below else 'right',
+                va='center',
+            )
             continue
         axes.plot(
             dots,
@@ -278,31 +297,6 @@ def _draw_dots(axes, lines, far):
             capsize=4 if half else 0,
         )
     axes.grid(alpha=0.3)
-    shown = [
-        x
-        for place, (_, dots, mean, half) in enumerate(lines)
-        if dots and place not in far
-        for x in (*dots, mean - (half or 0), mean + (half or 0))
-    ]
-    if not far or not shown:
-        return
-    margin = (max(shown) - min(shown)) / 20 or 1
-    low, high = min(shown) - margin, max(shown) + margin
-    axes.set_xlim(low, high)
-    for place in far:
-        mean = lines[place][2]
-        if mean is None:
-            continue
-        below = mean < low
-        text = f'{mean:.1f}'.replace('-', MINUS)
-        axes.annotate(
-            f'← {text}' if below else f'{text} →',
-            (low if below else high, place),
-            xytext=(4 if below else -4, 0),
-            textcoords='offset points',
-            ha='left' if below else 'right',
-            va='center',
-        )
 
 
 def format_section(study, rows, folder):
