@@ -1,5 +1,7 @@
 import functools
+import re
 from contextlib import contextmanager
+from pathlib import Path
 
 import mmengine
 import numpy as np
@@ -17,6 +19,18 @@ def _read_metafiles_once():
     with pytest.MonkeyPatch.context() as patch:
         load = functools.cache(mmengine.load)
         patch.setattr('mmengine.config.utils.load', load)
+        yield
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _default_data_roots():
+    """Removes a user's COCO_ROOT and the like from the environment."""
+    configs = Path(__file__).parents[1] / 'configs'
+    texts = [path.read_text('utf-8') for path in configs.rglob('*.py')]
+    names = re.findall(r'\{\{\$(\w+):', '\n'.join(texts))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(names):
+            patch.delenv(name, raising=False)
         yield
 
 
