@@ -223,7 +223,7 @@ def draw(study, rows, out):
         right.set_xlabel(
             f'difference of {name}' + (f',\n{unit}' if unit else '')
         )
-    grid[0][0].invert_yaxis()
+    grid[0][0].set_ylim(len(rows) - 0.5, -0.5)
     grid[0][0].set_title('each seed and the mean')
     grid[0][1].set_title('difference by seed, 95 % interval')
     out.parent.mkdir(parents=True, exist_ok=True)
