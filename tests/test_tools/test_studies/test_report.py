@@ -117,6 +117,8 @@ def test_figure_has_every_seed(
         'BA²M',
         'BA²M; off',
     ]
+    # half a row above the first and below the last, which the frame would cut
+    assert left.get_ylim() == right.get_ylim() == (2.5, -0.5)
     image = mpimg.imread(tmp_path / 'figure.png')[..., :3]
     assert image.std() > 0.05  # there is something
     # readable in grey: it is grey
