@@ -1,0 +1,43 @@
+"""Precompiles the header of torch that every file of mmcv's ops includes.
+
+    CFLAGS='-O2' python tools/misc/precompile_header.py FOLDER
+
+leaves FOLDER/torch_types.h, and beside it what GCC reads in its place, if the
+flags are the same: a file of mmcv then takes a fourth of the time. Fails with
+another compiler: Clang refuses a header whose flags differ, where GCC reads
+the header itself.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from sysconfig import get_config_var, get_path
+
+import torch
+from torch.utils.cpp_extension import include_paths
+
+
+def main():
+    header = Path(sys.argv[1], 'torch_types.h')
+    compiler = os.environ.get('CXX', 'c++')
+    version = subprocess.check_output([compiler, '--version'], text=True)
+    if 'Free Software Foundation' not in version:
+        sys.exit(f'{compiler} is not GCC')
+
+    # those of setuptools and of torch, as far as the header depends on them
+    names = ('CFLAGS', 'CCSHARED')
+    flags = ' '.join(map(get_config_var, names)).split()
+    flags += [*os.environ['CFLAGS'].split(), '-std=c++17']
+    if not torch.compiled_with_cxx11_abi():
+        flags.append('-D_GLIBCXX_USE_CXX11_ABI=0')
+    flags += [f'-I{path}' for path in (*include_paths(), get_path('include'))]
+
+    header.write_text('#include <torch/types.h>\n')
+    compiled = header.with_name(f'{header.name}.gch')
+    command = [compiler, *flags, '-x', 'c++-header', header, '-o', compiled]
+    subprocess.run(command, check=True)
+
+
+if __name__ == '__main__':
+    main()
