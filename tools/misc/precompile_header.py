@@ -11,8 +11,10 @@ the header itself.
 import os
 import subprocess
 import sys
+from distutils.ccompiler import new_compiler
+from distutils.sysconfig import customize_compiler
 from pathlib import Path
-from sysconfig import get_config_var, get_path
+from sysconfig import get_path
 
 import torch
 from torch.utils.cpp_extension import include_paths
@@ -25,10 +27,10 @@ def main():
     if 'Free Software Foundation' not in version:
         sys.exit(f'{compiler} is not GCC')
 
-    # those of setuptools and of torch, as far as the header depends on them
-    names = ('CFLAGS', 'CCSHARED')
-    flags = ' '.join(map(get_config_var, names)).split()
-    flags += [*os.environ['CFLAGS'].split(), '-std=c++17']
+    # as the build's, as far as the header depends on them
+    build = new_compiler()
+    customize_compiler(build)  # reads CFLAGS
+    flags = [*build.compiler_so[1:], '-std=c++17']
     if not torch.compiled_with_cxx11_abi():
         flags.append('-D_GLIBCXX_USE_CXX11_ABI=0')
     flags += [f'-I{path}' for path in (*include_paths(), get_path('include'))]
