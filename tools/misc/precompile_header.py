@@ -2,7 +2,7 @@
 
     CFLAGS='-O2' python tools/misc/precompile_header.py FOLDER
 
-leaves FOLDER/torch_types.h, and beside it what GCC reads in its place, if the
+leaves FOLDER/torch_types.h, and beside it what GCC reads in its place if the
 flags are the same: a file of mmcv then takes a fourth of the time. Fails with
 another compiler: Clang refuses a header whose flags differ, where GCC reads
 the header itself.
@@ -20,8 +20,7 @@ import torch
 from torch.utils.cpp_extension import include_paths
 
 
-def main():
-    header = Path(sys.argv[1], 'torch_types.h')
+def main(folder, header='torch/types.h'):
     compiler = os.environ.get('CXX', 'c++')
     version = subprocess.check_output([compiler, '--version'], text=True)
     if 'Free Software Foundation' not in version:
@@ -35,11 +34,11 @@ def main():
         flags.append('-D_GLIBCXX_USE_CXX11_ABI=0')
     flags += [f'-I{path}' for path in (*include_paths(), get_path('include'))]
 
-    header.write_text('#include <torch/types.h>\n')
-    compiled = header.with_name(f'{header.name}.gch')
-    command = [compiler, *flags, '-x', 'c++-header', header, '-o', compiled]
-    subprocess.run(command, check=True)
+    path = Path(folder, 'torch_types.h')
+    path.write_text(f'#include <{header}>\n')
+    command = [compiler, *flags, '-x', 'c++-header', path]
+    subprocess.run([*command, '-o', f'{path}.gch'], check=True)
 
 
 if __name__ == '__main__':
-    main()
+    main(sys.argv[1])
