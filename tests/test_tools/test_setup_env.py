@@ -296,15 +296,19 @@ def test_failed_build_goes_on_from_there(machine):
     assert ' -r ' not in machine.calls()
 
 
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize('kept', [False, True])
 def test_interrupted(machine, kept):
     """Packages half in are removed, those of a finished stage are kept."""
     machine.tell('hangs', ' wheel ' if kept else '--no-deps')
     process = machine.start()
-    deadline = time.monotonic() + 30
-    while not (machine.log.parent / 'hanging').exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for((machine.log.parent / 'hanging').exists)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -314,6 +318,21 @@ def test_interrupted(machine, kept):
     (machine.log.parent / 'hangs').unlink()
     assert machine.run()[0] == 0
     assert ('-m venv' in machine.calls()) != kept
+
+
+def test_waits_for_an_interrupted_one_and_starts_anew(machine):
+    """The environment that it saw at its start is gone then."""
+    machine.tell('hangs', '--no-deps')
+    first = machine.start()
+    wait_for((machine.log.parent / 'hanging').exists)
+    (machine.log.parent / 'hangs').unlink()
+    second = machine.start()
+    assert 'waiting for another setup' in second.stdout.readline()
+    os.killpg(first.pid, signal.SIGINT)
+    first.communicate(timeout=30)
+    _, err = second.communicate(timeout=60)
+    assert (second.returncode, err) == (0, '')
+    assert (machine.repo / '.venv/.mmba2m-ready').exists()
 
 
 def test_killed_while_pip_was_at_work(machine):

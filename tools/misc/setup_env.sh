@@ -207,17 +207,17 @@ clean_up() {
     [ -z "$fresh" ] || rm -rf "$venv"
 }
 
-is_ready() {
+is_ready() { # sets base, version, ready
+    base=$python
+    if [ -n "${PYTHON:-}" ] || ! version=$(minor "$python"); then
+        find_python
+    fi
+    ready="Python $version in $root with $(cat "$pins" setup.py | cksum)"
     [ -x "$python" ] && [ ! -e "$venv/.mmba2m-unfinished" ] &&
         [ "$(state ready)" = "$ready" ]
 }
 
 # First what changes nothing: is there anything to do, and can it be done.
-base=$python
-if [ -n "${PYTHON:-}" ] || ! version=$(minor "$python"); then
-    find_python
-fi
-ready="Python $version in $root with $(cat "$pins" setup.py | cksum)"
 ! is_ready || exit 0
 
 mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] ||
