@@ -3,7 +3,6 @@
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
+from tool_process import run_tool
 from torch import nn
 
 from mmba2m import HOSTS
@@ -288,17 +288,11 @@ train_cfg = dict(max_epochs=1)
 default_hooks = dict(checkpoint=dict(save_best=None))
 """)
     work_dir = tmp_path / 'work_dir'
-    done = subprocess.run(
-        [
-            *(sys.executable, 'tools/train.py', str(tmp_path / 'tiny.py')),
-            *('--work-dir', str(work_dir), '--cfg-options', *NARROW),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    config = tmp_path / 'tiny.py'
+    run_tool(
+        *('train.py', config, '--work-dir', work_dir),
+        *('--cfg-options', *NARROW),
     )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     checkpoint = find_latest_checkpoint(str(work_dir))
     weights = torch.load(checkpoint, weights_only=False)
     assert weights['meta']['iter'] == 2

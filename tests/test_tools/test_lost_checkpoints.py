@@ -3,13 +3,12 @@
 import os
 import re
 import resource
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from tool_process import run_tool
 
 from mmba2m.datasets import make_shapes
 from mmba2m.utils.checkpoint_io import load_checkpoint
@@ -31,31 +30,21 @@ OPTIONS = (
 def run(tmp_path_factory):
     shapes = tmp_path_factory.mktemp('data') / 'shapes'
     make_shapes(shapes, num_train=8, num_val=2)
-    env = dict(os.environ, SHAPES_ROOT=str(shapes))
 
-    def run(tool, *args, options=(), fails=False, max_size=None):
+    def run(tool, *args, options=(), max_size=None, **kwargs):
         limit = (max_size, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-        done = subprocess.run(
-            [
-                sys.executable,
-                f'tools/{tool}',
-                CONFIG,
-                *map(str, args),
-                '--cfg-options',
-                *OPTIONS,
-                *options,
-            ],
-            cwd=ROOT,
-            env=env,
-            text=True,
-            capture_output=True,
-            check=False,
-            preexec_fn=max_size
+        return run_tool(
+            tool,
+            CONFIG,
+            *args,
+            '--cfg-options',
+            *OPTIONS,
+            *options,
+            env={'SHAPES_ROOT': str(shapes)},
+            prepare=max_size
             and partial(resource.setrlimit, resource.RLIMIT_FSIZE, limit),
+            **kwargs,
         )
-        output = done.stdout + done.stderr
-        assert (done.returncode != 0) == fails, output[-3000:]
-        return output
 
     return run
 

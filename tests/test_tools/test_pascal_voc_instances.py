@@ -1,8 +1,5 @@
 import json
-import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from tool_process import run_tool
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools/dataset_converters/pascal_voc_instances.py'
@@ -316,35 +314,27 @@ def test_mask_rcnn_trains_and_is_evaluated(main, tmp_path):
     main([str(devkit)])
     main([str(devkit), '--years', '2007', '--split', 'test'])
     scale = "scale='(96,80)'"
-    done = subprocess.run(
-        [
-            sys.executable,
-            'tools/train.py',
-            CONFIG,
-            '--work-dir',
-            str(tmp_path / 'work'),
-            '--cfg-options',
-            'model.backbone.init_cfg=None',
-            'model.backbone.depth=18',
-            'model.backbone.ba2m_cfg.reduction=4',
-            'model.neck.in_channels=64,128,256,512',
-            'model.test_cfg.rcnn.score_thr=0.0',
-            'train_cfg.max_epochs=1',
-            'train_dataloader.num_workers=0',
-            'train_dataloader.persistent_workers=False',
-            'val_dataloader.num_workers=0',
-            'val_dataloader.persistent_workers=False',
-            f'train_dataloader.dataset.pipeline.2.{scale}',
-            f'val_dataloader.dataset.pipeline.1.{scale}',
-            'default_hooks.logger.interval=1',
-        ],
-        cwd=ROOT,
-        env=dict(os.environ, VOC_ROOT=str(devkit), OMP_NUM_THREADS='1'),
-        text=True,
-        capture_output=True,
-        check=False,
+    run_tool(
+        'train.py',
+        CONFIG,
+        '--work-dir',
+        tmp_path / 'work',
+        '--cfg-options',
+        'model.backbone.init_cfg=None',
+        'model.backbone.depth=18',
+        'model.backbone.ba2m_cfg.reduction=4',
+        'model.neck.in_channels=64,128,256,512',
+        'model.test_cfg.rcnn.score_thr=0.0',
+        'train_cfg.max_epochs=1',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False',
+        f'train_dataloader.dataset.pipeline.2.{scale}',
+        f'val_dataloader.dataset.pipeline.1.{scale}',
+        'default_hooks.logger.interval=1',
+        env={'VOC_ROOT': str(devkit)},
     )
-    assert done.returncode == 0, done.stderr[-3000:]
     (scalars,) = (tmp_path / 'work').glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in scalars.read_text().splitlines()]
     masks = [line['loss_mask'] for line in lines if 'loss_mask' in line]

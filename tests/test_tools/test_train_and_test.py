@@ -1,16 +1,15 @@
 """The tools as a user calls them, each in its own process."""
 
 import json
-import os
 import pickle
 import runpy
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from tool_process import run_tool
 
 from mmba2m.datasets import make_shapes
 
@@ -23,22 +22,7 @@ CLASSIFIER = 'configs/demo/ba2m-resnet18_shapes.py'
 def run(tmp_path_factory):
     shapes = tmp_path_factory.mktemp('data') / 'shapes'
     make_shapes(shapes, num_train=16, num_val=4)
-    env = dict(os.environ, SHAPES_ROOT=str(shapes))
-
-    def run(tool, *args, fails=False):
-        done = subprocess.run(
-            [sys.executable, f'tools/{tool}', *map(str, args)],
-            cwd=ROOT,
-            env=env,
-            text=True,
-            capture_output=True,
-            check=False,
-        )
-        output = done.stdout + done.stderr
-        assert (done.returncode != 0) == fails, output[-3000:]
-        return output
-
-    return run
+    return partial(run_tool, env={'SHAPES_ROOT': str(shapes)})
 
 
 @pytest.fixture(scope='module')
