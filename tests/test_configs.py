@@ -47,6 +47,15 @@ def make_batch(cfg, model):
     )
 
 
+#: regions take most of the time, and a few show what all do
+FEW_REGIONS = {
+    'model.train_cfg.rpn_proposal.max_per_img': 40,
+    'model.train_cfg.rcnn.sampler.num': 32,
+    'model.test_cfg.rpn.max_per_img': 40,
+    'model.test_cfg.rcnn.max_per_img': 4,
+}
+
+
 @pytest.mark.filterwarnings('ignore:BA2M')
 @pytest.mark.parametrize('path', CONFIGS)
 def test_config_trains_a_step_and_predicts(path):
@@ -54,6 +63,8 @@ def test_config_trains_a_step_and_predicts(path):
     assert cfg.custom_imports.imports == ['mmba2m']
     # the start from ImageNet would be downloaded
     cfg.merge_from_dict({'model.backbone.init_cfg': None})
+    if 'roi_head' in cfg.model:
+        cfg.merge_from_dict(FEW_REGIONS)
     entries = to_entries(cfg.model.backbone.get('attention'))
     for entry in entries:
         if 'input_size' in entry:
