@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmba2m.registry import MODELS
 
 from .ba2m_branches import (
+    BranchNorm,
     ChannelAttention,
     GlobalSpatialAttention,
     LocalSpatialAttention,
@@ -51,7 +52,8 @@ class BA2M(nn.Module):
             28, which leaves 224×224 images untouched.
         norm_cfg (dict | None): Norm in the branches. Under small or frozen
             batches take one without batch, ``dict(type='GN',
-            num_groups=1)``. Defaults to ``dict(type='BN')``.
+            num_groups=1)``; at the end of a branch it only scales and
+            shifts. Defaults to ``dict(type='BN')``.
         scale_by_batch (bool): Whether the weights are scaled by N to a mean
             of 1; False is Eq. 12 to the letter, where they sum to 1, so that
             features shrink with the batch size. Defaults to True.
@@ -72,6 +74,9 @@ class BA2M(nn.Module):
             again in the backward pass instead of kept, where all three
             branches are in use. Values and running statistics stay the same.
             Defaults to False.
+        zero_init (bool): Whether γ of the last norm of each branch starts at
+            0, so that all weights are 1 at first and the network starts as
+            the plain one. Defaults to False.
 
     Attributes:
         strength (Tensor): λ in ``w ← 1 + λ(w − 1)``, 1 unless
@@ -105,6 +110,7 @@ class BA2M(nn.Module):
         inference='population',
         momentum=0.1,
         with_cp=False,
+        zero_init=False,
     ):
         super().__init__()
         if reduction <= 0 or in_channels < reduction:
@@ -132,6 +138,7 @@ class BA2M(nn.Module):
         self.inference = inference
         self.momentum = momentum
         self.with_cp = with_cp
+        self.zero_init = zero_init
 
         mid_channels = in_channels // reduction
         self.channel = self.local_spatial = self.global_spatial = None
@@ -153,6 +160,21 @@ class BA2M(nn.Module):
         self.register_buffer('strength', torch.ones(1))
         self.register_buffer('running_normalizer', torch.zeros(1))
         self._norms_checked = False
+        self.init_weights()
+
+    def init_weights(self):
+        """Sets the scales of ``zero_init``, also after a host set them."""
+        if not self.zero_init:
+            return
+        for branch in self.children():
+            norms = [m for m in branch.modules() if isinstance(m, BranchNorm)]
+            scale = getattr(norms[-1].norm, 'weight', None)
+            if scale is None:
+                raise ValueError(
+                    'zero_init needs norms with a scale, which '
+                    f'{norms[-1].norm} does not have'
+                )
+            nn.init.zeros_(scale)
 
     def forward(self, x):
         """Scales each sample: (N, C, H, W) → (N, C, H, W)."""

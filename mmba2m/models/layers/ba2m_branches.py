@@ -24,12 +24,16 @@ from .pool_by_products import pool_by_products
 
 
 class BranchNorm(nn.Module):
-    """A norm layer that also takes a single value.
+    """A norm layer that takes nothing away which it should not.
 
     Of one value, a norm within the batch or the sample would leave nothing,
     and PyTorch raises. Batch norm, which gets one value per channel from the
     pooled features of a local batch of 1, uses its running statistics there.
     Norms within a sample, which get one from a 1×1 map, only scale and shift.
+
+    So do norms within a sample at the end of a branch: they would set the
+    mean of each sample to the same value, and this mean is what the SAR
+    (Eq. 9) is to tell samples apart by.
 
     Args:
         norm_cfg (dict | None): Config of the norm; ``None`` for no norm. The
@@ -37,13 +41,15 @@ class BranchNorm(nn.Module):
             common divisor with ``channels``.
         channels (int): Number of channels.
         pooled (bool): Whether the input is (N, C, 1, 1). Defaults to False.
+        last (bool): Whether it is at the end of a branch. Defaults to False.
 
     Raises:
         ValueError: If the norm of a pooled input has one value per group.
     """
 
-    def __init__(self, norm_cfg, channels, pooled=False):
+    def __init__(self, norm_cfg, channels, pooled=False, last=False):
         super().__init__()
+        self.last = last
         self.norm = nn.Identity()
         if norm_cfg is not None:
             norm_cfg = dict(norm_cfg)
@@ -52,7 +58,8 @@ class BranchNorm(nn.Module):
                     norm_cfg['num_groups'], channels
                 )
             self.norm = build_norm_layer(norm_cfg, channels)[1]
-        if pooled and self._group_size() == 1 and channels > 1:
+        one_value = pooled and not last and self._group_size() == 1
+        if one_value and channels > 1:
             raise ValueError(
                 f'norm_cfg={norm_cfg} normalises each of the {channels} '
                 'pooled channels over a single value, which leaves nothing '
@@ -72,14 +79,17 @@ class BranchNorm(nn.Module):
                 training=False,
                 eps=norm.eps,
             )
-        if self._group_size() == 1 and x[0, 0].numel() == 1:
+        group_size = self._group_size()
+        if (self.last and group_size) or (
+            group_size == 1 and x[0, 0].numel() == 1
+        ):
             if norm.weight is None:
                 return x
             return x * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
         return norm(x)
 
     def _group_size(self):
-        """Channels that a norm within a sample takes together."""
+        """Channels that a norm within a sample takes together, or None."""
         if isinstance(self.norm, _InstanceNorm):
             return 1
         if isinstance(self.norm, nn.GroupNorm):
@@ -162,7 +172,7 @@ class ChannelAttention(_Branch):
             BranchNorm(norm_cfg, mid_channels, pooled=True),
             nn.ReLU(inplace=True),
             nn.Conv2d(mid_channels, channels, 1),
-            BranchNorm(norm_cfg, channels, pooled=True),
+            BranchNorm(norm_cfg, channels, pooled=True, last=True),
         )
 
 
@@ -196,7 +206,9 @@ class LocalSpatialAttention(_Branch):
                 nn.ReLU(inplace=True),
             ]
         super().__init__(
-            *layers, NarrowConv2d(mid_channels, 1, 1), BranchNorm(norm_cfg, 1)
+            *layers,
+            NarrowConv2d(mid_channels, 1, 1),
+            BranchNorm(norm_cfg, 1, last=True),
         )
 
 
@@ -244,7 +256,7 @@ class GlobalSpatialAttention(nn.Module):
             BranchNorm(norm_cfg, mid_channels),
             nn.ReLU(inplace=True),
             NarrowConv2d(mid_channels, 1, 1),
-            BranchNorm(norm_cfg, 1),
+            BranchNorm(norm_cfg, 1, last=True),
         )
 
     def forward(self, x):

@@ -298,6 +298,33 @@ def test_init_weights_reaches_the_modules(host):
     assert all(out.isfinite().all() for out in outs)
 
 
+def test_zero_init_starts_as_the_plain_network(host, tmp_path):
+    plain = randomize(build(host, 'ResNet', depth=50))
+    path = str(tmp_path / 'plain.pth')
+    save_checkpoint(plain.state_dict(), path)
+    ba2m_cfg = dict(reduction=4, zero_init=True)
+    plugin = dict(type='mmba2m.BA2M', **ba2m_cfg)
+    plugins = [dict(cfg=plugin, position='after_conv2')]
+    pretrained = dict(type='Pretrained', checkpoint=path)
+
+    def start(**kwargs):
+        network = build(
+            host, depth=50, ba2m_cfg=ba2m_cfg, plugins=plugins, **kwargs
+        )
+        network.init_weights()
+        return train(network)
+
+    x = make_images(3)
+    expected = train(plain)(x)
+    torch.testing.assert_close(start(init_cfg=pretrained)(x), expected)
+    # without a checkpoint, the host sets the scales of all norms
+    modules = [m for m in start().modules() if isinstance(m, BA2M)]
+    assert len(modules) == 4 + 16
+    for module in modules:
+        maps = torch.randn(3, module.in_channels, 4, 4)
+        assert torch.equal(module(maps), maps)
+
+
 @pytest.mark.parametrize('frozen_stages', [-1, 1, 2, 4])
 def test_frozen_from_the_start(host, frozen_stages):
     """Optimizers are built before the first call of train()."""

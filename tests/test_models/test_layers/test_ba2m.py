@@ -243,6 +243,22 @@ def test_large_logits_stay_finite():
     assert all(p.grad.isfinite().all() for p in module.parameters())
 
 
+@pytest.mark.parametrize('branches', SUBSETS)
+@pytest.mark.parametrize(
+    'norm_cfg', [dict(type='BN'), dict(type='GN', num_groups=1)]
+)
+def test_zero_init_starts_with_weights_of_one_and_learns(branches, norm_cfg):
+    module = BA2M(8, 2, branches, norm_cfg=norm_cfg, zero_init=True)
+    x = make_input(dtype=torch.float32)
+    y = module(x)
+    assert torch.equal(y, x)
+    (y * torch.randn_like(y)).sum().backward()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter -= 0.1 * parameter.grad
+    assert weights_of(module, x).std() > 1e-4
+
+
 # Inference
 
 
@@ -427,6 +443,7 @@ def test_channels_last_gives_the_same_values():
             'num_groups.* 4 pooled channels',
         ),
         (dict(in_channels=64, norm_cfg=dict(type='IN')), "'IN'"),
+        (dict(in_channels=64, norm_cfg=None, zero_init=True), 'Identity'),
     ],
 )
 def test_wrong_arguments_are_named(kwargs, message):

@@ -167,6 +167,48 @@ def test_norm_within_a_sample_only_scales_and_shifts_one_value(
         torch.testing.assert_close(result.flatten(1), expected)
 
 
+@pytest.mark.parametrize(
+    ('cfg', 'pooled'),
+    [
+        (dict(type='GN', num_groups=1), False),
+        (dict(type='GN', num_groups=2), True),
+        (dict(type='GN', num_groups=4), True),
+        (dict(type='IN', affine=True), False),
+    ],
+)
+def test_norm_within_a_sample_only_scales_and_shifts_at_the_end(cfg, pooled):
+    layer = randomize(BranchNorm(cfg, 4, pooled, last=True))
+    x = torch.randn(3, 4, *((1, 1) if pooled else (3, 5)))
+    norm = layer.norm
+    expected = x * norm.weight[:, None, None] + norm.bias[:, None, None]
+    for training in (True, False):
+        torch.testing.assert_close(layer.train(training)(x), expected)
+
+
+def test_batch_norm_is_itself_at_the_end():
+    layer = randomize(BranchNorm(BN, 4, last=True)).train()
+    x = torch.randn(2, 4, 3, 5)
+    expected = oracle.norm(layer, x)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['channel', 'local', 'global'])
+def test_group_norm_leaves_the_mean_of_a_branch_to_the_sample(name):
+    """A constant added before the last norm reaches the SAR's mean."""
+    cfg = dict(type='GN', num_groups=1)
+    branch = {
+        'channel': lambda: ChannelAttention(8, 4, cfg),
+        'local': lambda: LocalSpatialAttention(8, 4, cfg),
+        'global': lambda: GlobalSpatialAttention(8, 4, cfg, 1, 28),
+    }[name]()
+    x = torch.randn(2, 8, 6, 5)
+    before = branch(x)
+    convs = [m for m in branch.modules() if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        convs[-1].bias += 3
+    torch.testing.assert_close(branch(x), before + 3)
+
+
 def test_batch_norm_without_statistics_says_what_it_needs():
     layer = BranchNorm(dict(type='BN', track_running_stats=False), 4)
     with pytest.raises(ValueError, match='more than 1 value per channel'):
