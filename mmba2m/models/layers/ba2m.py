@@ -74,9 +74,10 @@ class BA2M(nn.Module):
             again in the backward pass instead of kept, where all three
             branches are in use. Values and running statistics stay the same.
             Defaults to False.
-        zero_init (bool): Whether γ of the last norm of each branch starts at
-            0, so that all weights are 1 at first and the network starts as
-            the plain one. Defaults to False.
+        zero_init (bool | None): Whether γ of the last norm of each branch
+            starts at 0, so that all weights are 1 at first and the network
+            starts as the plain one. Defaults to None: for norms within the
+            sample, as nothing else bounds there what the sigmoid gets.
 
     Attributes:
         strength (Tensor): λ in ``w ← 1 + λ(w − 1)``, 1 unless
@@ -110,7 +111,7 @@ class BA2M(nn.Module):
         inference='population',
         momentum=0.1,
         with_cp=False,
-        zero_init=False,
+        zero_init=None,
     ):
         super().__init__()
         if reduction <= 0 or in_channels < reduction:
@@ -164,17 +165,19 @@ class BA2M(nn.Module):
 
     def init_weights(self):
         """Sets the scales of ``zero_init``, also after a host set them."""
-        if not self.zero_init:
+        if self.zero_init is False:
             return
         for branch in self.children():
             norms = [m for m in branch.modules() if isinstance(m, BranchNorm)]
-            scale = getattr(norms[-1].norm, 'weight', None)
-            if scale is None:
+            last = norms[-1]
+            scale = getattr(last.norm, 'weight', None)
+            if scale is not None and (self.zero_init or last.within_sample):
+                nn.init.zeros_(scale)
+            elif self.zero_init:
                 raise ValueError(
                     'zero_init needs norms with a scale, which '
-                    f'{norms[-1].norm} does not have'
+                    f'{last.norm} does not have'
                 )
-            nn.init.zeros_(scale)
 
     def forward(self, x):
         """Scales each sample: (N, C, H, W) → (N, C, H, W)."""

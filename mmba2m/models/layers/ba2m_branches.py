@@ -79,14 +79,17 @@ class BranchNorm(nn.Module):
                 training=False,
                 eps=norm.eps,
             )
-        group_size = self._group_size()
-        if (self.last and group_size) or (
-            group_size == 1 and x[0, 0].numel() == 1
-        ):
+        one_value = self._group_size() == 1 and x[0, 0].numel() == 1
+        if one_value or (self.last and self.within_sample):
             if norm.weight is None:
                 return x
             return x * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
         return norm(x)
+
+    @property
+    def within_sample(self):
+        """Whether the norm takes each sample for itself, as GN and IN do."""
+        return self._group_size() is not None
 
     def _group_size(self):
         """Channels that a norm within a sample takes together, or None."""

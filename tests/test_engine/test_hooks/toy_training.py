@@ -50,7 +50,12 @@ class Net(BaseModel):
         self.layers = nn.Sequential(
             nn.Conv2d(3, 8, 3),
             nn.BatchNorm2d(8),
-            BA2M(8, reduction=2, norm_cfg=dict(type='GN', num_groups=1)),
+            BA2M(
+                8,
+                reduction=2,
+                norm_cfg=dict(type='GN', num_groups=1),
+                zero_init=False,
+            ),
             nn.Flatten(),
             nn.Dropout(0.5),
             nn.Linear(32, 2),

@@ -118,10 +118,10 @@ def make_network(**kwargs):
     return nn.Sequential(
         nn.Conv2d(8, 8, 3, padding=1),
         nn.ReLU(),
-        BA2M(8, 2, norm_cfg=norm_cfg, **kwargs),
+        BA2M(8, 2, norm_cfg=norm_cfg, zero_init=False, **kwargs),
         nn.Conv2d(8, 8, 3, padding=1),
         nn.ReLU(),
-        BA2M(8, 4, norm_cfg=norm_cfg, **kwargs),
+        BA2M(8, 4, norm_cfg=norm_cfg, zero_init=False, **kwargs),
     ).double()
 
 

@@ -259,6 +259,27 @@ def test_zero_init_starts_with_weights_of_one_and_learns(branches, norm_cfg):
     assert weights_of(module, x).std() > 1e-4
 
 
+@pytest.mark.parametrize(
+    ('norm_cfg', 'zero_init', 'starts_as_one'),
+    [
+        (dict(type='GN', num_groups=1), None, True),
+        (dict(type='IN', affine=True), None, True),
+        (dict(type='IN'), None, False),
+        (dict(type='GN', num_groups=1), False, False),
+        (dict(type='BN'), None, False),
+        (None, None, False),
+    ],
+)
+def test_norms_within_the_sample_start_with_weights_of_one(
+    norm_cfg, zero_init, starts_as_one
+):
+    module = BA2M(
+        8, 2, ('local', 'global'), norm_cfg=norm_cfg, zero_init=zero_init
+    )
+    x = make_input(dtype=torch.float32)
+    assert torch.equal(module(x), x) == starts_as_one
+
+
 # Inference
 
 
@@ -465,7 +486,8 @@ def test_wrong_inputs_are_named(shape, training):
 
 @pytest.mark.parametrize('num_groups', [1, 2])
 def test_group_norm_makes_the_sar_independent_of_the_batch(num_groups):
-    module = BA2M(8, 2, norm_cfg=dict(type='GN', num_groups=num_groups))
+    norm_cfg = dict(type='GN', num_groups=num_groups)
+    module = BA2M(8, 2, norm_cfg=norm_cfg, zero_init=False)
     module.double()
     x = make_input(4)
     y = module(x)
