@@ -1,6 +1,7 @@
 import functools
 import re
 from contextlib import contextmanager
+from multiprocessing import set_forkserver_preload
 from pathlib import Path
 
 import mmengine
@@ -11,6 +12,10 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 
 from mmba2m.utils.checkpoint_io import load_checkpoint
+
+# importing the hosts takes longer than most of what a new process is tested
+# for; nothing of mmba2m is imported
+set_forkserver_preload(['mmdet.apis', 'mmpretrain.apis'])
 
 
 @pytest.fixture(autouse=True, scope='session')

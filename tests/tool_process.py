@@ -1,8 +1,7 @@
 """Runs tools in processes of their own, without waiting for imports.
 
-Importing both hosts takes longer than most of what a tool does in a test. So
-one process imports them, nothing of mmba2m, and each call is a fork of it.
-What depends on the environment at import time needs `subprocess`.
+Each is a fork of the process that conftest.py has import the hosts. What
+depends on the environment at import time needs `subprocess`.
 """
 
 import os
@@ -13,9 +12,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-
-_context = get_context('forkserver')
-_context.set_forkserver_preload(['mmdet.apis', 'mmpretrain.apis'])
 
 
 def run_tool(tool, *args, env=None, fails=False, prepare=None):
@@ -34,7 +30,7 @@ def run_tool(tool, *args, env=None, fails=False, prepare=None):
     argv = [f'tools/{tool}', *map(str, args)]
     env = {**os.environ, **(env or {})}
     with tempfile.NamedTemporaryFile('r') as output:
-        process = _context.Process(
+        process = get_context('forkserver').Process(
             target=_call, args=(argv, env, output.name, prepare)
         )
         process.start()

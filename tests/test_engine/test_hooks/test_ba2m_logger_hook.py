@@ -469,7 +469,7 @@ def record_on_a_rank(rank, folder):
 
 def test_ranks_record_the_global_batch(tmp_path):
     multiprocessing.start_processes(
-        record_on_a_rank, (tmp_path,), len(SIZES), start_method='spawn'
+        record_on_a_rank, (tmp_path,), len(SIZES), start_method='forkserver'
     )
     (line,) = (tmp_path / '0/vis_data/ba2m.json').read_text().splitlines()
     line = json.loads(line)

@@ -94,7 +94,7 @@ def test_ranks_go_on_as_well_and_another_number_is_said(
     tmp_path, capfd, assert_same_checkpoints
 ):
     multiprocessing.start_processes(
-        train_on_two_ranks, (str(tmp_path),), 2, start_method='spawn'
+        train_on_two_ranks, (str(tmp_path),), 2, start_method='forkserver'
     )
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     assert_same_checkpoints(whole / 'epoch_3.pth', parts / 'epoch_3.pth')

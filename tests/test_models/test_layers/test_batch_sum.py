@@ -32,7 +32,7 @@ def batch(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
     sizes = request.param
     multiprocessing.start_processes(
-        ranks.work, (str(folder), sizes), len(sizes), start_method='spawn'
+        ranks.work, (str(folder), sizes), len(sizes), start_method='forkserver'
     )
     return sizes, [
         torch.load(folder / f'{rank}.pt') for rank in range(len(sizes))
