@@ -42,7 +42,7 @@ def test_options_reach_configs_with_equal_schedules(
 ):
     study = study_tools['study'].load_study(path)
     assert study.start is None or (ROOT / study.start).is_file()
-    schedules = []
+    schedules, expected_lr = [], None
     for variant in study.variants.values():
         if variant.config is None:  # trained elsewhere
             continue
@@ -56,11 +56,14 @@ def test_options_reach_configs_with_equal_schedules(
                 assert found == value and type(found) is type(value), key
         if study.name == 'cifar10_batch_size':
             batch = cfg.train_dataloader.pop('batch_size')
-            lr = cfg.optim_wrapper.optimizer.pop('lr')
-            assert lr == pytest.approx(0.1 * batch / 128)
+            expected_lr = 0.1 * batch / 128
         if study.name == 'cifar10_ba2m_settings':
             rules = cfg.optim_wrapper.pop('paramwise_cfg', {})
             assert set(rules.get('custom_keys', {})) <= {'ba2m'}
+        # a repetition differs by 1 in 100,000
+        lr = cfg.optim_wrapper.optimizer.pop('lr')
+        expected_lr = expected_lr or lr
+        assert lr == pytest.approx(expected_lr, rel=2e-5)
         schedules.append(
             (
                 cfg.train_dataloader,
