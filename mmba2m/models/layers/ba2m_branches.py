@@ -24,7 +24,7 @@ from .pool_by_products import pool_by_products
 
 
 class BranchNorm(nn.Module):
-    """A norm layer that takes nothing away which it should not.
+    """A norm layer, also for pooled maps and the end of a branch.
 
     Of one value, a norm within the batch or the sample would leave nothing,
     and PyTorch raises. Batch norm, which gets one value per channel from the

@@ -60,10 +60,10 @@ def test_options_reach_configs_with_equal_schedules(
         if study.name == 'cifar10_ba2m_settings':
             rules = cfg.optim_wrapper.pop('paramwise_cfg', {})
             assert set(rules.get('custom_keys', {})) <= {'ba2m'}
-        # a repetition differs by 1 in 100,000
         lr = cfg.optim_wrapper.optimizer.pop('lr')
         expected_lr = expected_lr or lr
-        assert lr == pytest.approx(expected_lr, rel=2e-5)
+        change = 1 + 1e-5 * (variant.name == 'plain_again')
+        assert lr == pytest.approx(expected_lr * change, rel=1e-12)
         schedules.append(
             (
                 cfg.train_dataloader,
