@@ -11,7 +11,7 @@ are also ``SoftmaxRetinaHead`` and ``mmba2m.VOCMetric``.
 
 import sys
 
-from mmba2m.utils.stack import check_stack
+from mmba2m.stack import check_stack
 
 from .version import __version__
 

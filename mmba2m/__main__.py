@@ -2,7 +2,7 @@
 
 import sys
 
-from mmba2m.utils.environment_report import main
+from mmba2m.environment_report import main
 
 if __name__ == '__main__':
     sys.exit(main())

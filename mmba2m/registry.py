@@ -25,5 +25,5 @@ METRICS = Registry(
     'metric',
     parent=MMENGINE_METRICS,
     scope='mmba2m',
-    locations=['mmba2m.evaluation.metrics'],
+    locations=['mmba2m.evaluation'],
 )

@@ -10,8 +10,10 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
+from tool_runs import run_tool
 
-from mmba2m.utils.checkpoint_io import load_checkpoint
+from mmba2m.checkpoints.files import load_checkpoint
+from mmba2m.datasets import make_shapes
 
 # importing the hosts takes longer than most of what a new process is tested
 # for; nothing of mmba2m is imported
@@ -61,6 +63,64 @@ def _isolate():
     torch.manual_seed(0)
     with keep_scopes():
         yield
+
+
+@pytest.fixture(scope='session')
+def shapes(tmp_path_factory):
+    """A small data set of shapes, for any test that needs images on disk."""
+    folder = tmp_path_factory.mktemp('shapes')
+    return make_shapes(folder, num_train=16, num_val=4)
+
+
+@pytest.fixture(scope='session')
+def detector_run(shapes, tmp_path_factory):
+    """Work dir of a detector trained for three epochs by ``train.py``.
+
+    ``epoch_1.pth`` and ``epoch_2.pth`` have BA²M at full strength; in
+    ``epoch_3.pth`` it is annealed to 0. Beside the weights are those that
+    EMAHook averages. Tests that write into it copy it first.
+    """
+    pytest.importorskip('mmdet')
+    base = 'faster-rcnn_ba2m-r18_fpn_shapes'
+    return _train(base, shapes, tmp_path_factory.mktemp('detector'))
+
+
+@pytest.fixture(scope='session')
+def classifier_run(shapes, tmp_path_factory):
+    """As :func:`detector_run`, of a classifier."""
+    pytest.importorskip('mmpretrain')
+    base = 'ba2m-resnet18_shapes'
+    return _train(base, shapes, tmp_path_factory.mktemp('classifier'))
+
+
+def _train(base, shapes, folder):
+    config = folder / f'{base}.py'
+    path = Path(__file__).parents[1] / f'configs/demo/{base}.py'
+    config.write_text(f"""
+_base_ = {str(path)!r}
+train_cfg = dict(max_epochs=3)
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False
+)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=-1)
+)
+custom_hooks = [
+    dict(type='EMAHook', momentum=0.1),
+    dict(type='mmba2m.BA2MAnnealHook', begin=0.7, end=0.9),
+]
+""")
+    run_tool(
+        'train.py',
+        config,
+        '--work-dir',
+        folder / 'run',
+        '--auto-scale-lr',
+        env={'SHAPES_ROOT': str(shapes)},
+    )
+    return folder / 'run'
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
-from tool_process import run_tool
+from tool_runs import run_tool
 from torch import nn
 
 from mmba2m import HOSTS
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 
 pytest.importorskip('mmpretrain')
 

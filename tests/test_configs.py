@@ -10,8 +10,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mmba2m.datasets import SHAPES_CLASSES
-from mmba2m.models.backbones.attention_slots import find_attention, to_entries
-from mmba2m.models.layers import BA2M
+from mmba2m.models.backbones.slots import find_attention, to_entries
+from mmba2m.models.attentions.ba2m import BA2M
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(

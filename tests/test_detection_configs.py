@@ -240,7 +240,7 @@ def test_both_years_of_voc_are_one_set(classes, tmp_path, monkeypatch):
 
 def test_rows_of_the_paper_name_the_configs():
     tables = yaml.safe_load(
-        (ROOT / 'tools/analysis_tools/paper_rows/detection.yml').read_text()
+        (ROOT / 'tools/tables/paper_rows/detection.yml').read_text()
     )
     named = {
         table['table']: [row['config'] for row in table['rows']]

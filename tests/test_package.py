@@ -89,7 +89,7 @@ def test_one_host_is_enough(host):
         hidden=[other(host)],
     )
     assert lines == [
-        f"mmba2m.models.layers.ba2m ('{host}',)",
+        f"mmba2m.models.attentions.ba2m.module ('{host}',)",
         f'mmba2m.models.backbones.{host}_resnet',
         '0.5',
         'False',

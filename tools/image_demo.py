@@ -22,8 +22,8 @@ import cv2
 import mmcv
 import numpy as np
 
-from mmba2m.utils.checkpoint_io import atomic_write, use_safe_loading
-from mmba2m.utils.inference import load_predictor
+from mmba2m.checkpoints.files import atomic_write, use_safe_loading
+from mmba2m.inspect.inference import load_predictor
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm')

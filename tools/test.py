@@ -6,11 +6,11 @@ from copy import deepcopy
 from mmengine.config import ConfigDict
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmba2m.utils.checkpoint_checks import check_checkpoint
-from mmba2m.utils.checkpoint_io import use_safe_loading
-from mmba2m.utils.cli import create_parser, load_config
-from mmba2m.utils.data_checks import check_data, only_formats
-from mmba2m.utils.distributed import build_runner
+from mmba2m.checkpoints.checks import check_checkpoint
+from mmba2m.checkpoints.files import use_safe_loading
+from mmba2m.engine.cli import create_parser, load_config
+from mmba2m.data_checks import check_data, only_formats
+from mmba2m.engine.distributed import build_runner
 
 # where the hosts differ: the metric that dumps, the settings of the hook that
 # draws, the model that averages over flips

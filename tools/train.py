@@ -3,12 +3,12 @@
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmba2m.engine.hooks import TrainingChecksHook
-from mmba2m.utils.checkpoint_checks import check_checkpoint, check_pretrained
-from mmba2m.utils.checkpoint_io import use_safe_loading
-from mmba2m.utils.cli import create_parser, load_config
-from mmba2m.utils.data_checks import check_data
-from mmba2m.utils.distributed import build_runner
-from mmba2m.utils.resume import find_checkpoint
+from mmba2m.checkpoints.checks import check_checkpoint, check_pretrained
+from mmba2m.checkpoints.files import use_safe_loading
+from mmba2m.engine.cli import create_parser, load_config
+from mmba2m.data_checks import check_data
+from mmba2m.engine.distributed import build_runner
+from mmba2m.checkpoints.resume import find_checkpoint
 
 
 def parse_args():

@@ -1,5 +1,5 @@
-"""Layers, the backbones of each host that carry them, and heads."""
+"""Attention modules, the backbones that carry them, and heads."""
 
-from . import attentions, backbones, dense_heads, layers
+from . import attentions, backbones, dense_heads
 
-__all__ = ['attentions', 'backbones', 'dense_heads', 'layers']
+__all__ = ['attentions', 'backbones', 'dense_heads']

@@ -30,7 +30,7 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 from torch import nn
 
 from mmba2m import HOSTS
-from mmba2m.utils.cli import load_config
+from mmba2m.engine.cli import load_config
 
 HOW = (
     'Is it output? Then make it a ```text block. Can it not be checked? Then '

@@ -18,11 +18,11 @@ from torch import nn
 
 from mmba2m import HOSTS
 from mmba2m.engine.hooks import TerminateOnNaNHook, TrainingChecksHook
-from mmba2m.models.layers import BA2M
-from mmba2m.utils import stack
-from mmba2m.utils.checkpoint_checks import check_checkpoint, check_pretrained
-from mmba2m.utils.checkpoint_io import load_checkpoint
-from mmba2m.utils.data_checks import check_data
+from mmba2m.models.attentions.ba2m import BA2M
+from mmba2m.checkpoints import stack
+from mmba2m.checkpoints.checks import check_checkpoint, check_pretrained
+from mmba2m.checkpoints.files import load_checkpoint
+from mmba2m.data_checks import check_data
 
 BLOCKS = [b for b in read_blocks('docs/faq.md') if b.language == 'text']
 #: messages of stacks that are not installed here

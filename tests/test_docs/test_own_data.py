@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmba2m.datasets import make_shapes
-from mmba2m.utils.data_checks import check_data
+from mmba2m.data_checks import check_data
 
 #: the shapes' classes as those of the page
 NAMES = dict(

@@ -12,11 +12,11 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmba2m.engine.hooks import BA2MAnnealHook
-from mmba2m.models.backbones.attention_slots import AttentionMixin
+from mmba2m.models.backbones.slots import AttentionMixin
 from mmba2m.models.backbones.ba2m_stages import BA2MStagesMixin
-from mmba2m.models.layers import BA2M
-from mmba2m.models.layers.ba2m import INFERENCE_MODES
-from mmba2m.utils import stack
+from mmba2m.models.attentions.ba2m import BA2M
+from mmba2m.models.attentions.ba2m.module import INFERENCE_MODES
+from mmba2m.checkpoints import stack
 
 
 def read_tables(page):

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = dict(

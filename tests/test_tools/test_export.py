@@ -11,7 +11,7 @@ import torch
 from random_checkpoints import CLASSES, ROOT, load_config, save_random
 
 from mmba2m import HOSTS
-from mmba2m.utils.inference import load_predictor
+from mmba2m.inspect.inference import load_predictor
 
 pytestmark = [
     pytest.mark.skipif('mmdet' not in HOSTS, reason='needs MMDetection'),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tool_process import run_tool
+from tool_runs import run_tool
 
 from mmba2m.datasets import make_shapes
-from mmba2m.utils.checkpoint_io import load_checkpoint
+from mmba2m.checkpoints.files import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/demo/ba2m-resnet18_shapes.py'

@@ -18,8 +18,8 @@ from mmengine.hooks import Hook
 from PIL import Image
 
 from mmba2m.datasets import make_shapes
-from mmba2m.utils.data_checks import check_data
-from mmba2m.utils.distributed import build_runner
+from mmba2m.data_checks import check_data
+from mmba2m.engine.distributed import build_runner
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SIDE = 64

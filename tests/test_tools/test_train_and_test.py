@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from tool_process import run_tool
+from tool_runs import run_tool
 
 from mmba2m.datasets import make_shapes
 
@@ -134,7 +134,7 @@ def test_test_dumps_and_draws(run, detector, tmp_path):
 
 def test_sar_statistics_of_each_module(run, detector):
     output = run(
-        'analysis_tools/sar_statistics.py',
+        'studies/sar_statistics.py',
         DETECTOR,
         detector / 'epoch_2.pth',
         '--num',

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmba2m.datasets import make_shapes
-from mmba2m.visualization import build_dataset, load_network
+from mmba2m.inspect import build_dataset, load_network
 
 pytest.importorskip('mmpretrain')
 silhouette_score = pytest.importorskip('sklearn.metrics').silhouette_score

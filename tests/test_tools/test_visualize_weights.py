@@ -16,7 +16,7 @@ from PIL import Image
 
 from mmba2m import HOSTS
 from mmba2m.datasets import make_shapes
-from mmba2m.visualization import (
+from mmba2m.inspect import (
     Attention,
     build_dataset,
     collect_attention,

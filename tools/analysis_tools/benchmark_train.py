@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 
-from mmba2m.utils.benchmark.environment import describe_environment
-from mmba2m.utils.benchmark.timing import median_interval, paired_ratios
-from mmba2m.utils.cli import create_parser, load_config
-from mmba2m.utils.data_checks import check_data
-from mmba2m.utils.distributed import build_runner
+from mmba2m.checkpoints.benchmark.environment import describe_environment
+from mmba2m.checkpoints.benchmark.timing import median_interval, paired_ratios
+from mmba2m.engine.cli import create_parser, load_config
+from mmba2m.data_checks import check_data
+from mmba2m.engine.distributed import build_runner
 
 DEMO = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
 

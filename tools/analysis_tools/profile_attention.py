@@ -11,19 +11,19 @@ import warnings
 import torch
 from mmengine.config import DictAction
 
-from mmba2m.utils.benchmark.environment import describe_environment
-from mmba2m.utils.benchmark.networks import (
+from mmba2m.checkpoints.benchmark.environment import describe_environment
+from mmba2m.checkpoints.benchmark.networks import (
     SETTINGS,
     build_network,
     label_network,
 )
-from mmba2m.utils.benchmark.profiling import (
+from mmba2m.checkpoints.benchmark.profiling import (
     format_profile,
     profile_step,
     record_inputs,
 )
-from mmba2m.utils.benchmark.report import KINDS
-from mmba2m.utils.benchmark.steps import PRECISIONS, Subject
+from mmba2m.checkpoints.benchmark.report import KINDS
+from mmba2m.checkpoints.benchmark.steps import PRECISIONS, Subject
 
 WARM_UP = 3
 

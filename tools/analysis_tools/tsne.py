@@ -19,7 +19,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
-from mmba2m.visualization import build_dataset, load_network
+from mmba2m.inspect import build_dataset, load_network
 
 try:
     from sklearn.manifold import TSNE

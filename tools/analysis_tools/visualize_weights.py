@@ -23,7 +23,7 @@ from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import set_random_seed
 
-from mmba2m.visualization import (
+from mmba2m.inspect import (
     build_dataset,
     collect_attention,
     load_network,

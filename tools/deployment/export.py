@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from mmba2m.utils.checkpoint_io import use_safe_loading
-from mmba2m.utils.conversion import check_new_file, write_new_file
-from mmba2m.utils.exporting import (
+from mmba2m.checkpoints.files import use_safe_loading
+from mmba2m.checkpoints.weights import check_new_file, write_new_file
+from mmba2m.inspect.exporting import (
     FORMATS,
     INPUT,
     OPSET,
@@ -28,7 +28,7 @@ from mmba2m.utils.exporting import (
     name_outputs,
     remove_idle_ba2m,
 )
-from mmba2m.utils.inference import Detector, load_predictor
+from mmba2m.inspect.inference import Detector, load_predictor
 
 
 def parse_args(argv=None):

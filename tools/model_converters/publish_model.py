@@ -11,8 +11,8 @@ import hashlib
 import pickle
 import sys
 
-from mmba2m.utils.checkpoint_io import load_checkpoint
-from mmba2m.utils.conversion import (
+from mmba2m.checkpoints.files import load_checkpoint
+from mmba2m.checkpoints.weights import (
     checkpoint_name,
     get_weights,
     to_bytes,

@@ -17,14 +17,14 @@ import sys
 from mmengine.config import Config
 
 import mmba2m  # noqa: F401  (registers what the config names)
-from mmba2m.utils.checkpoint_io import load_checkpoint
-from mmba2m.utils.conversion import (
+from mmba2m.checkpoints.files import load_checkpoint
+from mmba2m.checkpoints.weights import (
     check_new_file,
     checkpoint_name,
     to_bytes,
     write_new_file,
 )
-from mmba2m.utils.resnet_start import to_ba2m_start
+from mmba2m.checkpoints.start import to_ba2m_start
 
 
 def parse_args(argv=None):

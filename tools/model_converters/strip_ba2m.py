@@ -11,15 +11,15 @@ import sys
 from mmengine.config import Config
 
 import mmba2m  # noqa: F401  (registers what the config names)
-from mmba2m.utils.checkpoint_io import load_checkpoint
-from mmba2m.utils.conversion import (
+from mmba2m.checkpoints.files import load_checkpoint
+from mmba2m.checkpoints.weights import (
     check_new_file,
     checkpoint_name,
     read_embedded_config,
     to_bytes,
     write_new_file,
 )
-from mmba2m.utils.stripping import strip_checkpoint
+from mmba2m.checkpoints.strip import strip_checkpoint
 
 
 def parse_args(argv=None):

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from comparison import compare, summarise
 from study import ROOT, describe_training, load_study, read_records
 
-from mmba2m.utils.generated_pages import replace_section
+from mmba2m.inspect.pages import replace_section
 
 MINUS = '\N{MINUS SIGN}'
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from study import ROOT, describe_training, load_study, record_path
 
-from mmba2m.utils.benchmark.environment import describe_environment
-from mmba2m.utils.checkpoint_io import atomic_write
-from mmba2m.utils.resume import find_checkpoint
+from mmba2m.checkpoints.benchmark.environment import describe_environment
+from mmba2m.checkpoints.files import atomic_write
+from mmba2m.checkpoints.resume import find_checkpoint
 
 DONE, FAILED, ELSEWHERE, STOPPED = 'done', 'failed', 'elsewhere', 'stopped'
 

@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import set_random_seed
 
-from mmba2m.utils.checkpoint_io import atomic_write
-from mmba2m.utils.cli import create_parser, load_config
+from mmba2m.checkpoints.files import atomic_write
+from mmba2m.engine.cli import create_parser, load_config
 
 
 def parse_args():

@@ -10,7 +10,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.utils import mkdir_or_exist
 
 from mmba2m.registry import HOOKS
-from mmba2m.utils.checkpoint_io import PART_SUFFIX, atomic_write
+from mmba2m.checkpoints.files import PART_SUFFIX, atomic_write
 
 BACKEND = 'mmba2m.atomic'
 
@@ -23,7 +23,7 @@ class AtomicBackend(LocalBackend):
         self.outdated = []
 
     def put(self, obj, filepath):
-        """Writes a file, see :func:`mmba2m.utils.checkpoint_io.atomic_write`.
+        """Writes a file, see :func:`mmba2m.checkpoints.files.atomic_write`.
 
         Args:
             obj (bytes): Its content.

@@ -2,7 +2,7 @@
 
 from mmengine.hooks import EMAHook, Hook
 
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.registry import HOOKS
 
 

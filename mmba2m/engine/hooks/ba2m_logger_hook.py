@@ -13,7 +13,7 @@ from mmengine.visualization import (
     WandbVisBackend,
 )
 
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.registry import HOOKS
 
 LOCAL_FILE = 'ba2m.json'

@@ -5,7 +5,7 @@ from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import BatchSampler
 
-from mmba2m.datasets.seeded_batch_sampler import (
+from mmba2m.engine.seeded_sampler import (
     SeededBatchSampler,
     set_random_state,
 )

@@ -2,6 +2,7 @@
 
 from .aa_conv import AAConv2d
 from .aw_conv import AWConv2d
+from .ba2m import BA2M
 from .bam import BAM
 from .bridge_attention import BridgeAttention
 from .cbam import CBAM
@@ -17,6 +18,7 @@ from .sk import SK
 from .srm import SRM
 
 __all__ = [
+    'BA2M',
     'BAM',
     'CBAM',
     'ECA',

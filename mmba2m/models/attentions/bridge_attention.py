@@ -12,7 +12,7 @@ not public, and may differ in detail.
 import torch
 from torch import nn
 
-from mmba2m.models.layers.ba2m_branches import BranchNorm
+from mmba2m.models.attentions.ba2m.branches import BranchNorm
 from mmba2m.registry import MODELS
 
 from .reduction import reduce_channels

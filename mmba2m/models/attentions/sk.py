@@ -9,7 +9,7 @@ comparisons with SK quote (26.15 M for ResNet-50).
 from mmengine.utils import to_2tuple
 from torch import nn
 
-from mmba2m.models.layers.ba2m_branches import BranchNorm
+from mmba2m.models.attentions.ba2m.branches import BranchNorm
 from mmba2m.registry import MODELS
 
 from .reduction import reduce_channels

@@ -1,8 +1,8 @@
 """The mixin that appends BA²M to the stages of a host's backbone."""
 
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 
-from .attention_slots import AttentionMixin
+from .slots import AttentionMixin
 
 
 class BA2MStagesMixin(AttentionMixin):

@@ -1,6 +1,6 @@
 """MMDetection's ``plugins`` option for MMPretrain's residual blocks."""
 
-from .attention_slots import AttentionMixin, to_entries
+from .slots import AttentionMixin, to_entries
 
 
 class BlockPluginsMixin(AttentionMixin):

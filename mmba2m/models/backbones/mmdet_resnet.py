@@ -3,7 +3,7 @@
 from mmdet.models.backbones import ResNet, ResNeXt
 from mmdet.registry import MODELS
 
-from .attention_slots import AttentionMixin
+from .slots import AttentionMixin
 from .ba2m_stages import BA2MStagesMixin
 
 

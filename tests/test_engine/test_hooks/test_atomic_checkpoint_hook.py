@@ -13,8 +13,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmba2m.engine.hooks import AtomicCheckpointHook
-from mmba2m.utils.checkpoint_io import PART_SUFFIX, load_checkpoint
-from mmba2m.utils.resume import find_checkpoint
+from mmba2m.checkpoints.files import PART_SUFFIX, load_checkpoint
+from mmba2m.checkpoints.resume import find_checkpoint
 
 
 class Toy(BaseModel):

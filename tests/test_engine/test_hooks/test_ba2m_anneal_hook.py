@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmba2m.engine.hooks import BA2MAnnealHook
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.registry import HOOKS
 
 pytestmark = pytest.mark.filterwarnings('ignore:BA2M')

@@ -20,7 +20,7 @@ from toy_training import train
 
 import mmba2m
 from mmba2m.engine.hooks import BA2MLoggerHook
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 
 pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
 

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 
 from mmba2m.engine.hooks import ChannelsLastHook
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.registry import HOOKS
 
 

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmba2m.engine.hooks import TrainingChecksHook
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 
 
 class Toy(BaseModel):

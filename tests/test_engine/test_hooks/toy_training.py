@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 from torch.utils.data import Dataset
 
-from mmba2m.models.layers import BA2M
-from mmba2m.utils.distributed import CPURunner
+from mmba2m.models.attentions.ba2m import BA2M
+from mmba2m.engine.distributed import CPURunner
 
 # batches of an epoch: 11 samples by two
 EPOCH = 6

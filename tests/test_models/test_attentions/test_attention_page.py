@@ -12,7 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmba2m import HOSTS
-from mmba2m.models.backbones.attention_slots import (
+from mmba2m.models.backbones.slots import (
     find_attention,
     to_entries,
 )

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmba2m import HOSTS
 from mmba2m.models.attentions import FEATURE_MAP_POSITIONS
-from mmba2m.models.backbones.attention_slots import list_attentions
+from mmba2m.models.backbones.slots import list_attentions
 from mmba2m.registry import MODELS
 
 DOCS = Path(__file__).parents[3] / 'docs' / 'attention.md'

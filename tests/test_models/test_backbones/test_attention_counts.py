@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from mmba2m import HOSTS
-from mmba2m.utils.complexity import count_parameters
+from mmba2m.inspect.complexity import count_parameters
 
 BAM = dict(type='BAM', stages=(True, True, True, False))
 GE = dict(type='GE', input_size=224)

@@ -21,7 +21,7 @@ from slot_modules import (
 )
 from torch import nn
 
-from mmba2m.models.backbones.attention_slots import list_attentions
+from mmba2m.models.backbones.slots import list_attentions
 from mmba2m.registry import MODELS
 
 pytestmark = pytest.mark.filterwarnings('ignore:BA2M')

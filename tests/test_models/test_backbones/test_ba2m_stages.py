@@ -9,7 +9,7 @@ from mmengine.runner import save_checkpoint
 from networks import make_images, randomize, train
 
 from mmba2m import HOSTS
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 
 pytestmark = [
     pytest.mark.filterwarnings('ignore:BA2M'),

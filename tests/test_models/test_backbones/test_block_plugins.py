@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from networks import make_images, randomize, train
 
 from mmba2m import HOSTS
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 
 models = pytest.importorskip('mmpretrain.registry')
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from networks import make_images, randomize, train
 from torch import nn
 
-from mmba2m.models.layers import BA2M
+from mmba2m.models.attentions.ba2m import BA2M
 
 pytest.importorskip('mmpretrain')
 

@@ -13,9 +13,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmba2m.models.layers import BA2M
-from mmba2m.utils import complexity
-from mmba2m.utils.complexity import count_parameters as count
+from mmba2m.models.attentions.ba2m import BA2M
+from mmba2m.checkpoints import complexity
+from mmba2m.inspect.complexity import count_parameters as count
 
 pytest.importorskip('mmpretrain')
 

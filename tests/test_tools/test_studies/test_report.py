@@ -4,7 +4,7 @@ from pathlib import Path
 import matplotlib.image as mpimg
 import pytest
 
-from mmba2m.utils.generated_pages import replace_section
+from mmba2m.inspect.pages import replace_section
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / 'docs/study.md'

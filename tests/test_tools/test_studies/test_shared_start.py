@@ -4,7 +4,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mmba2m.registry import HOOKS
-from mmba2m.utils.distributed import build_runner
+from mmba2m.engine.distributed import build_runner
 
 pytest.importorskip('mmpretrain')
 

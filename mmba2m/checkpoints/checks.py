@@ -1,0 +1,159 @@
+"""Refuses checkpoints that do not fit, which MMEngine loads with a warning."""
+
+import logging
+
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, PretrainedInit, is_model_wrapper
+
+from .files import load_checkpoint
+
+
+def check_checkpoint(model, path, strict):
+    """Compares names and shapes of a checkpoint with those of a model.
+
+    Args:
+        model (nn.Module): The model, wrapped or not.
+        path (str): A checkpoint, or a file with only its state dict.
+        strict (bool): Whether both must agree. If not, as where training
+            starts from another task, what the model has anew is fine (heads,
+            BA²M), but the backbone's weights must fit.
+
+    Raises:
+        ValueError: If it does not fit, with the first names that differ.
+        FileNotFoundError: If there is no such file.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    loaded = _load_weights(path)
+    own = model.state_dict()
+
+    differences = compare_states(own, loaded)
+    if not strict:
+        differences['of another shape'] = [
+            text
+            for text in differences['of another shape']
+            if text.startswith('backbone.')
+        ]
+        differences['missing'] = [
+            key
+            for key in differences['missing']
+            if key.startswith('backbone.') and 'ba2m' not in key
+        ]
+        differences['unexpected'] = []
+    problems = describe_differences(differences)
+    if problems:
+        raise ValueError(
+            f'{path} is a checkpoint of another network than the config: '
+            f'of its weights {problems}'
+        )
+    print_log(
+        f'{path} fits: {len(set(own) & set(loaded))} of {len(own)} weights',
+        'current',
+    )
+
+
+def compare_states(own, loaded):
+    """Compares the names and shapes of two state dicts.
+
+    Args:
+        own (dict[str, Tensor]): Of the network.
+        loaded (dict[str, Tensor]): What is to be loaded into it.
+
+    Returns:
+        dict[str, list[str]]: What is 'of another shape' (names with both
+        shapes), 'missing' and 'unexpected' in ``loaded``.
+    """
+    return {
+        'of another shape': [
+            f'{key} is {tuple(loaded[key].shape)}, not {tuple(own[key].shape)}'
+            for key in own
+            if key in loaded and loaded[key].shape != own[key].shape
+        ],
+        'missing': [key for key in own if key not in loaded],
+        'unexpected': [key for key in loaded if key not in own],
+    }
+
+
+def describe_differences(differences):
+    """Puts what :func:`compare_states` found into words.
+
+    Args:
+        differences (dict[str, list[str]]): What differs, by kind.
+
+    Returns:
+        str: Counts and the first names, empty if nothing differs.
+    """
+    return '; '.join(
+        f'{len(keys)} {what}: {", ".join(keys[:3])}'
+        + (', …' if len(keys) > 3 else '')
+        for what, keys in differences.items()
+        if keys
+    )
+
+
+def check_pretrained(model):
+    """Checks what every ``init_cfg=dict(type='Pretrained')`` will load.
+
+    MMEngine only warns where the names do not match, as where ``prefix`` is
+    missing, and trains from scratch.
+
+    Args:
+        model (nn.Module): The model, wrapped or not, with its weights not
+            initialized yet.
+
+    Raises:
+        ValueError: If less than half of a module's weights would be loaded,
+            BA²M's own aside. If some, it is a warning.
+        FileNotFoundError: If there is no such file.
+    """
+    for name, module in model.named_modules():
+        init_cfgs = getattr(module, 'init_cfg', None) or []
+        if isinstance(init_cfgs, dict):
+            init_cfgs = [init_cfgs]
+        for init_cfg in init_cfgs:
+            if init_cfg['type'] in ('Pretrained', PretrainedInit):
+                _check_pretrained(name or 'model', module, init_cfg)
+
+
+def _check_pretrained(name, module, init_cfg):
+    path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix') or ''
+    prefix = prefix and prefix.rstrip('.') + '.'
+    loaded = _load_weights(path)
+    own = {
+        key: value
+        for key, value in module.state_dict().items()
+        if 'ba2m' not in key and not key.endswith('num_batches_tracked')
+    }
+    differences = compare_states(
+        own,
+        {
+            key.removeprefix(prefix): value
+            for key, value in loaded.items()
+            if key.startswith(prefix)
+        },
+    )
+    differences['unexpected'] = []  # other parts of that network
+    lost = sum(map(len, differences.values()))
+    if not lost:
+        return
+    problem = (
+        f'{name}: init_cfg loads {len(own) - lost} of {len(own)} weights from '
+        f'{path} with prefix={prefix!r}: {describe_differences(differences)}'
+    )
+    if lost > len(own) / 2:
+        key = next(iter(own))
+        others = [
+            other.removesuffix(key)
+            for other in loaded
+            if other.endswith('.' + key) or other == key
+        ]
+        if others and others[0] != prefix:
+            problem += f". Did you mean prefix='{others[0]}'?"
+        raise ValueError(problem)
+    print_log(problem, 'current', logging.WARNING)
+
+
+def _load_weights(path):
+    checkpoint = load_checkpoint(path)
+    weights = checkpoint.get('state_dict', checkpoint)
+    return {key.removeprefix('module.'): v for key, v in weights.items()}

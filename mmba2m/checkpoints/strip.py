@@ -1,0 +1,150 @@
+"""Takes BA²M out of a checkpoint whose strength was annealed to 0."""
+
+from mmengine.registry import MODELS
+
+from mmba2m.models.attentions.ba2m import BA2M
+
+from .checks import compare_states, describe_differences
+from .weights import get_weights
+from .stock_config import find_ba2m_options, strip_config
+
+_STATES = ('state_dict', 'ema_state_dict')
+
+
+def find_ba2m(weights):
+    """Finds the BA²M modules in a state dict by what their state holds.
+
+    Args:
+        weights (dict[str, Tensor]): A state dict.
+
+    Returns:
+        dict[str, list[str]]: Name of each module, and all its keys.
+
+    Raises:
+        ValueError: If a module holds what BA²M has not.
+    """
+    state = list(BA2M(1, reduction=1).state_dict())
+    parts = {key.split('.')[0] for key in state}
+    buffers = [key for key in state if '.' not in key]
+    names = [
+        key.rpartition('.')[0]
+        for key in weights
+        if key.endswith(f'.{buffers[0]}')
+    ]
+    found = {}
+    for name in names:
+        if any(f'{name}.{buffer}' not in weights for buffer in buffers):
+            continue
+        found[name] = [key for key in weights if key.startswith(f'{name}.')]
+        for key in found[name]:
+            if key[len(name) + 1 :].split('.')[0] not in parts:
+                raise ValueError(f'{key} is of no BA2M module')
+    return found
+
+
+def strip_checkpoint(checkpoint, cfg, force=False):
+    """Turns a checkpoint with BA²M into one of the stock network.
+
+    With a strength of 0 the module multiplies by exactly 1, so the stock
+    network predicts the same, bit for bit. Kept are the weights (and those
+    beside an average of them), and ``meta``, with the stock config. What a
+    resumed training needs is dropped: the optimizer's state belongs to
+    parameters that vanish.
+
+    Args:
+        checkpoint (dict): A checkpoint of a detector or classifier, or only
+            its state dict. It stays as it is.
+        cfg (Config): Its config.
+        force (bool): Whether a network that was not annealed is stripped as
+            well. Defaults to False.
+
+    Returns:
+        tuple[dict, Config, list[str]]: The checkpoint, its config, and what
+        was done.
+
+    Raises:
+        ValueError: If there is no BA²M in it, it was not annealed, or what is
+            left is not the network of the stock config.
+    """
+    weights = get_weights(checkpoint)
+    if not find_ba2m(weights):
+        raise ValueError('there is no BA2M module in it')
+    stripped = dict(meta=dict(checkpoint.get('meta') or {}))
+    report = []
+    for key in _STATES:
+        state = weights if key == 'state_dict' else checkpoint.get(key)
+        if state is None:
+            continue
+        modules = find_ba2m(state)
+        if not force:
+            _check_annealed(state, modules, cfg)
+        gone = {name for names in modules.values() for name in names}
+        stripped[key] = {k: v for k, v in state.items() if k not in gone}
+        report.append(
+            f'{key}: without {len(modules)} BA2M modules ({len(gone)} '
+            f'entries), {len(stripped[key])} entries stay'
+        )
+    dropped = [
+        key
+        for key in checkpoint
+        if 'state_dict' in checkpoint and key not in stripped
+    ]
+    if dropped:
+        report.append(
+            f'dropped, so it can be loaded but not resumed: '
+            f'{", ".join(dropped)}'
+        )
+    stock, changes, left = strip_config(cfg)
+    report += changes
+    _check_fits(stock, stripped['state_dict'])
+    if left:
+        report.append(f'it still needs mmba2m, for {", ".join(left)}')
+    stripped['meta']['cfg'] = stock.pretty_text
+    return stripped, stock, report
+
+
+def _check_annealed(state, modules, cfg):
+    strengths = {name: state[f'{name}.strength'].item() for name in modules}
+    active = {name: value for name, value in strengths.items() if value}
+    if not active:
+        return
+    listed = [f'{name} {value:g}' for name, value in active.items()]
+    options = find_ba2m_options(cfg)
+    message = (
+        f'{len(active)} of {len(modules)} BA2M modules still have a strength '
+        f'(0 is annealed): {", ".join(listed[:4])}'
+        + (', …' if len(listed) > 4 else '')
+        + '. Without them the network meets features it was not trained '
+        'with; docs/study.md has what that costs.'
+    )
+    if any(not option.get('scale_by_batch', True) for option in options):
+        message += (
+            ' With scale_by_batch=False, as here, they are as many times '
+            'too large as a batch had images, and the output is useless.'
+        )
+    if options and all(
+        option.get('inference') == 'identity' for option in options
+    ):
+        message += (
+            " Here inference='identity' does without them already, so "
+            'stripping changes no prediction.'
+        )
+    raise ValueError(
+        f'{message} Train the end with BA2MAnnealHook, or strip it all the '
+        'same with --force'
+    )
+
+
+def _check_fits(cfg, weights):
+    """Builds the stock network and compares its names and shapes."""
+    scope = cfg.get('default_scope') or 'mmengine'
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        network = registry.build(cfg.model)
+    problems = describe_differences(
+        compare_states(network.state_dict(), weights)
+    )
+    if problems:
+        raise ValueError(
+            'without BA2M it is not the network of the stock config: of its '
+            f'weights {problems}'
+        )

@@ -1,0 +1,328 @@
+"""BA²M: A Batch Aware Attention Module for Image Classification.
+
+Paper: https://arxiv.org/abs/2103.15099. No code was published. Where the paper
+leaves a choice, the docstrings say what was chosen; the deviations from its
+letter are the mean-one weights (``scale_by_batch``) and the rules for
+inference (``inference``).
+"""
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmba2m.registry import MODELS
+
+from .branches import (
+    BranchNorm,
+    ChannelAttention,
+    GlobalSpatialAttention,
+    LocalSpatialAttention,
+)
+from .batch_softmax import batch_exp_sum
+from .outer_max import mean_outer_max
+from .shared_projection import shared_projection
+
+BRANCHES = ('channel', 'local', 'global')
+INFERENCE_MODES = ('population', 'identity', 'sample', 'batch')
+
+
+@MODELS.register_module()
+class BA2M(nn.Module):
+    """Weights each sample of a batch by what it shows.
+
+    Three branches attend to a feature map; their strongest activation,
+    averaged, is one scalar per sample, the SAR (Eq. 9). A softmax over the
+    batch turns the SARs into weights (Eqs. 10–12), which scale the samples
+    (Eq. 13). **Samples mix:** in training, an output depends on the whole
+    batch, and a batch of 1 passes unchanged.
+
+    Args:
+        in_channels (int): Channels C of the input.
+        reduction (int): R; the branches work on d = C // R channels. The
+            paper takes 16 for bottleneck networks on ImageNet, 32 on CIFAR,
+            4 for basic blocks. Defaults to 16.
+        branches (Sequence[str]): Any non-empty subset of 'channel', 'local'
+            and 'global' (Table IX). Defaults to all three.
+        num_heads (int): Heads of the global branch. Defaults to 1.
+        max_kv_size (int | None): The global branch pools its keys and values
+            to at most this many per side, ``None`` for no limit. Defaults to
+            28, which leaves 224×224 images untouched.
+        norm_cfg (dict | None): Norm in the branches. Under small or frozen
+            batches take one without batch, ``dict(type='GN',
+            num_groups=1)``; at the end of a branch it only scales and
+            shifts. Defaults to ``dict(type='BN')``.
+        scale_by_batch (bool): Whether the weights are scaled by N to a mean
+            of 1; False is Eq. 12 to the letter, where they sum to 1, so that
+            features shrink with the batch size. Defaults to True.
+        sync_batch (bool): Whether the batch, in distributed training, is
+            that of all ranks; if not, each rank weights its own samples.
+            Defaults to True.
+        inference (str): The weight in ``eval()``. Defaults to 'population'.
+
+            - 'population': ``exp(SAR) / Z``, with a running average Z of
+              training's normaliser; an output depends on its own image only.
+              Until Z was updated, the weights are 1.
+            - 'identity': the input is returned, nothing is computed.
+            - 'sample': the SAR itself (Eq. 9).
+            - 'batch': as in training, over the test batch.
+        momentum (float): Of the running average, as in batch norm. Defaults
+            to 0.1.
+        with_cp (bool): Whether the maps of the spatial branches are computed
+            again in the backward pass instead of kept, where all three
+            branches are in use. Values and running statistics stay the same.
+            Defaults to False.
+        zero_init (bool | None): Whether γ of the last norm of each branch
+            starts at 0, so that all weights are 1 at first and the network
+            starts as the plain one. Defaults to None: for norms within the
+            sample, as nothing else bounds there what the sigmoid gets.
+
+    Attributes:
+        strength (Tensor): λ in ``w ← 1 + λ(w − 1)``, 1 unless
+            :class:`BA2MAnnealHook` takes it to 0.
+        running_normalizer (Tensor): Z; 0 as long as it was never updated.
+
+    Raises:
+        ValueError: For arguments out of range, and in ``forward`` for an
+            input that is not (N, C, H, W).
+    """
+
+    _abbr_ = 'ba2m'
+    positions = (
+        'after_stage',
+        'residual',
+        'after_conv1',
+        'after_conv2',
+        'after_conv3',
+    )
+
+    def __init__(
+        self,
+        in_channels,
+        reduction=16,
+        branches=BRANCHES,
+        num_heads=1,
+        max_kv_size=28,
+        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
+        scale_by_batch=True,
+        sync_batch=True,
+        inference='population',
+        momentum=0.1,
+        with_cp=False,
+        zero_init=None,
+    ):
+        super().__init__()
+        if reduction <= 0 or in_channels < reduction:
+            raise ValueError(
+                'BA2M needs 0 < reduction <= in_channels, got '
+                f'reduction={reduction} and in_channels={in_channels}'
+            )
+        if not branches or not set(branches) <= set(BRANCHES):
+            raise ValueError(
+                f'branches must be some of {BRANCHES}, got {branches!r}'
+            )
+        if inference not in INFERENCE_MODES:
+            raise ValueError(
+                f'inference must be one of {INFERENCE_MODES}, '
+                f'got {inference!r}'
+            )
+        if max_kv_size is not None and max_kv_size < 1:
+            raise ValueError(
+                f'max_kv_size must be None or positive, got {max_kv_size}'
+            )
+        self.in_channels = in_channels
+        self.reduction = reduction
+        self.scale_by_batch = scale_by_batch
+        self.sync_batch = sync_batch
+        self.inference = inference
+        self.momentum = momentum
+        self.with_cp = with_cp
+        self.zero_init = zero_init
+
+        mid_channels = in_channels // reduction
+        self.channel = self.local_spatial = self.global_spatial = None
+        if 'channel' in branches:
+            self.channel = ChannelAttention(
+                in_channels, mid_channels, norm_cfg
+            )
+        if 'local' in branches:
+            self.local_spatial = LocalSpatialAttention(
+                in_channels, mid_channels, norm_cfg
+            )
+        if 'global' in branches:
+            self.global_spatial = GlobalSpatialAttention(
+                in_channels, mid_channels, norm_cfg, num_heads, max_kv_size
+            )
+        self._shares_projection = set(branches) == set(BRANCHES) and (
+            self.global_spatial.conv is not None
+        )
+        self.register_buffer('strength', torch.ones(1))
+        self.register_buffer('running_normalizer', torch.zeros(1))
+        self._norms_checked = False
+        self.init_weights()
+
+    def init_weights(self):
+        """Sets the scales of ``zero_init``, also after a host set them."""
+        if self.zero_init is False:
+            return
+        for branch in self.children():
+            norms = [m for m in branch.modules() if isinstance(m, BranchNorm)]
+            last = norms[-1]
+            scale = getattr(last.norm, 'weight', None)
+            if scale is not None and (self.zero_init or last.within_sample):
+                nn.init.zeros_(scale)
+            elif self.zero_init:
+                raise ValueError(
+                    'zero_init needs norms with a scale, which '
+                    f'{last.norm} does not have'
+                )
+
+    def forward(self, x):
+        """Scales each sample: (N, C, H, W) → (N, C, H, W)."""
+        if not self.training and self.inference == 'identity':
+            return x
+        if x.dim() != 4 or x.size(1) != self.in_channels:
+            raise ValueError(
+                f'BA2M needs an input (N, {self.in_channels}, H, W), '
+                f'got {tuple(x.shape)}'
+            )
+        if self.training and not self._norms_checked:
+            self._warn_of_norms(x.size(0))
+        weights = self.weigh(self.sample_attention(x))  # (N,)
+        return (x * weights.view(-1, 1, 1, 1)).to(x.dtype)
+
+    def sample_attention(self, x):
+        """Computes the SARs (Eq. 9), in float32 at least.
+
+        Args:
+            x (Tensor): Shape (N, C, H, W).
+
+        Returns:
+            Tensor: Shape (N,), between 0 and 1.
+        """
+        channel, local, global_ = self._attend(x)
+        spatial = []  # (N, 1, H, W) each
+        if local is not None:
+            spatial.append(local)
+        if global_ is not None:
+            spatial.append(
+                F.interpolate(global_, x.shape[-2:], mode='nearest')
+            )
+        # max and sigmoid commute
+        a = p = None
+        if channel is not None:
+            a = self._sigmoid(channel)  # (N, C)
+        if spatial:
+            maps = spatial[0]
+            if len(spatial) == 2:
+                maps = torch.maximum(*spatial)
+            p = self._sigmoid(maps)  # (N, H·W)
+        if a is None:
+            return p.mean(1)
+        return a.mean(1) if p is None else mean_outer_max(a, p)
+
+    def _attend(self, x):
+        """Returns the maps of the three branches, None for those left out."""
+        if not self._shares_projection:
+            return (
+                None if self.channel is None else self.channel(x),
+                None if self.local_spatial is None else self.local_spatial(x),
+                None
+                if self.global_spatial is None
+                else self.global_spatial(x),
+            )
+        mean, local, qkv, conv = shared_projection(
+            x,
+            self.local_spatial[0],
+            self.global_spatial.qkv,
+            self.global_spatial.conv,
+        )
+        return (
+            self.channel.follow(mean),
+            self.local_spatial.follow(local, self.with_cp),
+            self.global_spatial.combine(qkv, conv, self.with_cp),
+        )
+
+    def weigh(self, sar):
+        """Turns SARs into weights (Eqs. 10–12, or the inference mode).
+
+        Args:
+            sar (Tensor): Shape (N,).
+
+        Returns:
+            Tensor: Shape (N,), positive.
+        """
+        if self.training or self.inference == 'batch':
+            weights = self._weigh_batch(sar)
+        elif self.inference == 'sample':
+            weights = sar
+        else:
+            z = self.running_normalizer.to(sar.dtype)
+            known = z > 0
+            # a division by 0 would reach the gradient through `where`
+            weights = sar.exp() / torch.where(known, z, torch.ones_like(z))
+            weights = torch.where(known, weights, torch.ones_like(weights))
+        return torch.lerp(
+            torch.ones_like(weights), weights, self.strength.to(sar.dtype)
+        )
+
+    def _weigh_batch(self, sar):
+        # no other rank may be at work in inference
+        sync = self.training and self.sync_batch
+        normalizer, shift, count = batch_exp_sum(sar, sync)
+        if self.scale_by_batch:
+            normalizer = normalizer / count
+        if self.training:
+            self._update_running_normalizer(normalizer * shift.exp())
+        return (sar - shift).exp() / normalizer
+
+    @torch.no_grad()
+    def _update_running_normalizer(self, normalizer):
+        running = self.running_normalizer
+        first = torch.ones_like(running)
+        momentum = torch.where(running > 0, first * self.momentum, first)
+        running.lerp_(normalizer.to(running.dtype), momentum)
+
+    @staticmethod
+    def _sigmoid(maps):
+        maps = maps.flatten(1)
+        return maps.to(
+            torch.promote_types(maps.dtype, torch.float32)
+        ).sigmoid()
+
+    def _warn_of_norms(self, num_samples):
+        """Names the usual start in detection; once, in the first batch."""
+        self._norms_checked = True
+        norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
+        if any(not m.training and m.num_batches_tracked == 0 for m in norms):
+            warnings.warn(
+                'BA2M: batch norms of the module are frozen (norm_eval) at '
+                'their initial statistics, so nothing normalises its '
+                'branches. Start from a BA2M checkpoint, or set norm_cfg of '
+                "ba2m_cfg to a norm without batch: dict(type='GN', "
+                'num_groups=1).',
+                stacklevel=3,
+            )
+        if self.channel is None or num_samples >= 4:
+            return
+        if any(
+            isinstance(m, _BatchNorm) and m.training
+            for m in self.channel.modules()
+            if not isinstance(m, nn.SyncBatchNorm)
+        ):
+            warnings.warn(
+                'BA2M: a batch norm of the channel branch has one value per '
+                f'sample, and the batch has N = {num_samples}. Set norm_cfg '
+                "of ba2m_cfg to dict(type='GN', num_groups=1), or use SyncBN.",
+                stacklevel=3,
+            )
+
+    def extra_repr(self):
+        """Shows the arguments that submodules do not show."""
+        return (
+            f'in_channels={self.in_channels}, reduction={self.reduction}, '
+            f'scale_by_batch={self.scale_by_batch}, '
+            f'inference={self.inference!r}'
+        )

@@ -1,1 +1,0 @@
-"""Measuring time and memory of networks side by side."""

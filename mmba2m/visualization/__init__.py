@@ -1,6 +1,0 @@
-"""What the tools that look into a trained network share."""
-
-from .attention import Attention, collect_attention
-from .loading import build_dataset, load_network
-
-__all__ = ['Attention', 'build_dataset', 'collect_attention', 'load_network']

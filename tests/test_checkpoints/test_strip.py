@@ -1,0 +1,215 @@
+from importlib import import_module
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmba2m import HOSTS
+from mmba2m.models.attentions.ba2m import BA2M
+from mmba2m.checkpoints.strip import find_ba2m, strip_checkpoint
+
+each_host = pytest.mark.parametrize('host', HOSTS)
+
+PLUGINS = [
+    dict(cfg=dict(type='mmba2m.BA2M', reduction=4), position='after_conv1'),
+    dict(
+        cfg=dict(type='mmba2m.BA2M', reduction=2, postfix='_b'),
+        stages=(False, True, False, True),
+        position='after_conv2',
+    ),
+]
+
+
+def make_network(host, strength=0.0, **options):
+    """A backbone with statistics, as after training, and its config."""
+    options.setdefault('ba2m_cfg', dict(reduction=4))
+    cfg = Config(
+        dict(
+            default_scope=host,
+            model=dict(
+                type='BA2MResNet',
+                depth=50 if 'plugins' in options else 18,
+                base_channels=8,
+                stem_channels=8,
+                **options,
+            ),
+        )
+    )
+    network = import_module(f'{host}.registry').MODELS.build(cfg.model)
+    for name, tensor in network.state_dict().items():
+        if name.endswith('strength'):
+            tensor.fill_(strength)
+        elif 'running_var' in name or name.endswith('running_normalizer'):
+            tensor.uniform_(0.5, 1.5)
+        elif tensor.is_floating_point():
+            tensor.normal_(std=0.2)
+    network.eval()
+    return network, cfg
+
+
+def predict(network):
+    images = torch.randn(
+        3, 3, 40, 32, generator=torch.Generator().manual_seed(1)
+    )
+    with torch.no_grad():
+        return network(images * torch.tensor([0.5, 1, 2]).view(-1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(ba2m_stages=(False, True, False, True)),
+        dict(frozen_stages=2, norm_eval=True),
+        dict(inference='sample'),
+        dict(inference='batch', scale_by_batch=False),
+        dict(branches=('global',), norm_cfg=dict(type='GN', num_groups=1)),
+        dict(plugins=PLUGINS),
+        dict(plugins=PLUGINS, ba2m_stages=(False,) * 4),
+        dict(attention=dict(type='BA2M', reduction=4, position='residual')),
+        dict(attention=dict(type='ContextBlock', ratio=0.5)),
+    ],
+)
+@each_host
+def test_the_stock_network_predicts_the_same_bit_for_bit(host, options):
+    names = ('inference', 'scale_by_batch', 'branches')
+    ba2m_cfg = {key: options[key] for key in names if key in options}
+    if 'branches' in options:  # else it is the backbone's
+        ba2m_cfg['norm_cfg'] = options['norm_cfg']
+    options = {
+        key: value
+        for key, value in options.items()
+        if key not in (*names, 'norm_cfg')
+    }
+    ba2m_cfg['reduction'] = 4
+    network, cfg = make_network(host, ba2m_cfg=ba2m_cfg, **options)
+    state = network.state_dict()
+    stripped, stock_cfg, _ = strip_checkpoint(dict(state_dict=state), cfg)
+
+    other = options.get('attention', {}).get('type') == 'ContextBlock'
+    assert stock_cfg.model.type == ('AttentionResNet' if other else 'ResNet')
+    models = import_module(f'{host}.registry').MODELS
+    stock = models.build(stock_cfg.model)
+    stock.load_state_dict(stripped['state_dict'], strict=True)
+    assert not any(isinstance(module, BA2M) for module in stock.modules())
+    stock.eval()
+    for ours, theirs in zip(predict(network), predict(stock), strict=True):
+        assert torch.equal(ours, theirs)
+
+    # what was taken out had worked
+    for name, tensor in state.items():
+        if name.endswith('strength'):
+            tensor.fill_(1)
+    assert not torch.equal(predict(network)[-1], predict(stock)[-1])
+
+
+@each_host
+def test_averaged_weights_are_stripped_as_well(host):
+    network, cfg = make_network(host)
+    state = network.state_dict()
+    average = {f'module.{key}': value + 0 for key, value in state.items()}
+    average['steps'] = torch.tensor(3)
+    checkpoint = dict(state_dict=state, ema_state_dict=average)
+    stripped, _, report = strip_checkpoint(checkpoint, cfg)
+    assert list(stripped['ema_state_dict']) == [
+        *(f'module.{key}' for key in stripped['state_dict']),
+        'steps',
+    ]
+    assert not any('ba2m' in key for key in stripped['ema_state_dict'])
+    assert report[1].startswith('ema_state_dict: without 4 BA2M modules')
+
+    average['module.layer2.ba2m.strength'] = torch.full((1,), 0.25)
+    with pytest.raises(ValueError, match=r'1 of 4 .*layer2\.ba2m 0\.25\.'):
+        strip_checkpoint(checkpoint, cfg)
+
+
+@each_host
+def test_only_what_a_stripped_network_has_use_for_is_kept(host):
+    network, cfg = make_network(host)
+    checkpoint = dict(
+        meta=dict(epoch=7, cfg='old'),
+        state_dict=network.state_dict(),
+        optimizer=dict(state={}),
+        message_hub={},
+    )
+    stripped, stock_cfg, report = strip_checkpoint(checkpoint, cfg)
+    assert set(stripped) == {'meta', 'state_dict'}
+    assert stripped['meta'] == dict(epoch=7, cfg=stock_cfg.pretty_text)
+    assert report[1].endswith('not resumed: optimizer, message_hub')
+    # the input is as it was
+    assert checkpoint['meta'] == dict(epoch=7, cfg='old')
+    assert 'layer1.ba2m.strength' in checkpoint['state_dict']
+    assert cfg.model.type == 'BA2MResNet'
+
+
+@each_host
+def test_a_network_that_was_not_annealed_is_refused_unless_forced(host):
+    network, cfg = make_network(host, strength=1.0)
+    checkpoint = dict(state_dict=network.state_dict())
+    with pytest.raises(ValueError) as error:
+        strip_checkpoint(checkpoint, cfg)
+    message = str(error.value)
+    assert message.startswith(
+        '4 of 4 BA2M modules still have a strength (0 is annealed): '
+        'layer1.ba2m 1, layer2.ba2m 1, layer3.ba2m 1, layer4.ba2m 1. '
+    )
+    assert 'features it was not trained with' in message
+    assert message.endswith('with --force')
+    assert 'scale_by_batch' not in message and 'identity' not in message
+
+    stripped, _, _ = strip_checkpoint(checkpoint, cfg, force=True)
+    assert not any('ba2m' in key for key in stripped['state_dict'])
+
+
+@pytest.mark.parametrize(
+    ('ba2m_cfg', 'named'),
+    [
+        (dict(scale_by_batch=False), 'times too large as a batch had'),
+        (dict(inference='identity'), 'stripping changes no prediction'),
+    ],
+)
+@each_host
+def test_the_refusal_says_what_deactivation_costs(host, ba2m_cfg, named):
+    ba2m_cfg = dict(reduction=4, **ba2m_cfg)
+    network, cfg = make_network(host, strength=0.5, ba2m_cfg=ba2m_cfg)
+    with pytest.raises(ValueError, match=named):
+        strip_checkpoint(network.state_dict(), cfg)
+
+
+@each_host
+def test_what_does_not_fit_is_named(host):
+    network, cfg = make_network(host)
+    state = network.state_dict()
+
+    short = {k: v for k, v in state.items() if k != 'layer2.0.conv1.weight'}
+    with pytest.raises(ValueError, match=r'1 missing: layer2\.0\.conv1\.w'):
+        strip_checkpoint(short, cfg)
+
+    other = cfg.copy()
+    other.model.depth = 34
+    with pytest.raises(ValueError, match=r'missing: layer1\.2\.conv1\.weight'):
+        strip_checkpoint(state, other, force=True)
+
+    plain = {k: v for k, v in state.items() if 'ba2m' not in k}
+    with pytest.raises(ValueError, match='no BA2M module'):
+        strip_checkpoint(plain, cfg)
+
+
+def test_modules_are_found_by_what_they_hold():
+    zero = torch.zeros(1)
+    first, second = BA2M(4, 2), BA2M(8, 4, branches=('local',))
+    weights = {
+        'conv.weight': zero,
+        'odd_ba2m.weight': zero,  # only the name
+        'a.strength': zero,  # only one of the two
+        'b.running_normalizer': zero,
+        **{f'a.any_name.{k}': v for k, v in first.state_dict().items()},
+        **{f'c.1.{k}': v for k, v in second.state_dict().items()},
+    }
+    assert find_ba2m(weights) == {
+        'a.any_name': [f'a.any_name.{key}' for key in first.state_dict()],
+        'c.1': [f'c.1.{key}' for key in second.state_dict()],
+    }
+    weights['c.1.fourth.weight'] = zero
+    with pytest.raises(ValueError, match=r'c\.1\.fourth\.weight is of no'):
+        find_ba2m(weights)

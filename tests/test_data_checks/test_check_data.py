@@ -1,0 +1,136 @@
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmba2m.data_checks import check_data
+
+ROOT = Path(__file__).parents[3]
+LOADERS = ('train_dataloader', 'val_dataloader')
+
+
+def coco_file(cfg):
+    dataset = cfg.train_dataloader.dataset.dataset
+    return f'{dataset.data_root}/{dataset.ann_file}'
+
+
+def voc_dataset(cfg):
+    return cfg.train_dataloader.dataset.datasets[0]
+
+
+def test_whole_data_pass(coco, voc):
+    check_data(coco, LOADERS)
+    check_data(voc, LOADERS)
+
+
+def test_other_ranks_leave_it_to_the_first(coco, monkeypatch):
+    coco.val_dataloader.dataset.data_root = '/nowhere'
+    monkeypatch.setenv('RANK', '1')
+    check_data(coco, LOADERS)
+
+
+def test_missing_root_is_named(coco):
+    coco.val_dataloader.dataset.data_root = 'data/nowhere'
+    with pytest.raises(
+        FileNotFoundError, match="val_dataloader: data_root 'data/nowhere'"
+    ):
+        check_data(coco, LOADERS)
+
+
+def test_missing_image_folder_is_named(coco):
+    coco.val_dataloader.dataset.data_prefix.img = 'images/'
+    with pytest.raises(FileNotFoundError, match=r'img folder .*images'):
+        check_data(coco, LOADERS)
+
+
+def test_missing_annotations_are_named(coco):
+    coco.val_dataloader.dataset.ann_file = 'annotations/other.json'
+    with pytest.raises(FileNotFoundError, match=r'annotations/other\.json'):
+        check_data(coco, LOADERS)
+
+
+def test_half_a_json_is_named(coco):
+    file = coco_file(coco)
+    with open(file, 'r+') as stream:
+        stream.truncate(len(stream.read()) // 2)
+    with pytest.raises(
+        ValueError, match=r'train_dataloader: .*train2017\.json.* cut off'
+    ):
+        check_data(coco, LOADERS)
+
+
+def test_misspelt_coco_class_is_named_with_the_right_one(coco):
+    classes = ('circle', 'ring', 'sqare', 'star', 'triangle')
+    coco.val_dataloader.dataset.metainfo.classes = classes
+    with pytest.raises(ValueError, match=r"'sqare'.*did you mean 'square'"):
+        check_data(coco, LOADERS)
+
+
+def test_default_classes_of_the_type_are_checked(coco):
+    del coco.val_dataloader.dataset['metainfo']
+    with pytest.raises(ValueError, match=r"'person' is not in.*80 of the 80"):
+        check_data(coco, LOADERS)
+
+
+def test_classes_as_a_string_are_refused(coco):
+    coco.val_dataloader.dataset.metainfo.classes = 'circle'
+    with pytest.raises(ValueError, match="classes='circle' is a string"):
+        check_data(coco, LOADERS)
+
+
+def test_evaluator_of_another_file_is_refused(coco):
+    coco.val_evaluator.ann_file = coco_file(coco)
+    with pytest.raises(ValueError, match=r'evaluator.*train2017'):
+        check_data(coco, LOADERS)
+
+
+def test_misspelt_voc_class_is_named(voc):
+    voc_dataset(voc).metainfo.classes = ('circle', 'rings')
+    with pytest.raises(ValueError, match=r"'rings'.*did you mean 'ring'"):
+        check_data(voc, LOADERS)
+
+
+def test_half_an_xml_is_named(voc, shapes):
+    file = sorted((shapes / 'VOCdevkit/VOC2007/Annotations').glob('*'))[0]
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f'{file.name}.* cut off'):
+        check_data(voc, LOADERS)
+
+
+def test_listed_image_without_xml_is_named(voc, shapes):
+    sorted((shapes / 'VOCdevkit/VOC2007/Annotations').glob('*'))[0].unlink()
+    with pytest.raises(FileNotFoundError, match=r'\.xml.* listed in'):
+        check_data(voc, LOADERS)
+
+
+def test_folders_of_classification_are_checked(shapes):
+    cfg = Config.fromfile(ROOT / 'configs/demo/ba2m-resnet18_shapes.py')
+    cfg.train_dataloader.dataset.data_root = str(shapes / 'imagefolder/train')
+    cfg.val_dataloader.dataset.data_root = str(shapes / 'imagefolder/test')
+    with pytest.raises(FileNotFoundError, match='imagefolder/test'):
+        check_data(cfg, LOADERS)
+
+
+def test_prefix_may_be_a_string(shapes):
+    cfg = Config.fromfile(ROOT / 'configs/demo/ba2m-resnet18_shapes.py')
+    dataset = cfg.train_dataloader.dataset
+    dataset.data_root = str(shapes / 'imagefolder')
+    dataset.data_prefix = 'train'
+    check_data(cfg, ('train_dataloader',))
+    dataset.data_prefix = 'trian'
+    with pytest.raises(FileNotFoundError, match='imagefolder/trian'):
+        check_data(cfg, ('train_dataloader',))
+
+
+def test_a_test_set_without_annotations_needs_a_server(coco):
+    ann_file = coco_file(coco)
+    content = json.loads(Path(ann_file).read_text())
+    del content['annotations']
+    Path(ann_file).write_text(json.dumps(content))
+    coco.test_dataloader = dict(dataset=coco.train_dataloader.dataset.dataset)
+    coco.test_evaluator = dict(type='CocoMetric', format_only=True)
+    check_data(coco, ('test_dataloader',))
+    coco.test_evaluator.format_only = False
+    with pytest.raises(ValueError, match="has no 'annotations'"):
+        check_data(coco, ('test_dataloader',))
