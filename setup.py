@@ -59,7 +59,7 @@ class BuildWithMim(build_py):
 readme = ROOT / 'README.md'
 extras = {
     name: read_requirements(f'{name}.txt')
-    for name in ('analysis', 'docs', 'export', 'notebook', 'tests')
+    for name in ('analysis', 'docs', 'export', 'lint', 'notebook', 'tests')
 }
 
 setup(
