@@ -7,7 +7,7 @@ from mmengine.config import ConfigDict
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmba2m.checkpoints.checks import check_checkpoint
-from mmba2m.checkpoints.files import use_safe_loading
+from mmba2m.checkpoints.files import load_checkpoint, use_safe_loading
 from mmba2m.engine.cli import create_parser, load_config
 from mmba2m.data_checks import check_data, only_formats
 from mmba2m.engine.distributed import build_runner
@@ -115,7 +115,8 @@ def main():
     check_data(cfg, ('test_dataloader',))
     use_safe_loading()
     runner = build_runner(cfg)
-    check_checkpoint(runner.model, args.checkpoint, strict=True)
+    checkpoint = load_checkpoint(args.checkpoint)
+    check_checkpoint(runner.model, checkpoint, args.checkpoint, strict=True)
     metrics = runner.test()
     if not metrics and not only_formats(cfg.test_evaluator):
         raise RuntimeError(

@@ -4,7 +4,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmba2m.engine.hooks import TrainingChecksHook
 from mmba2m.checkpoints.checks import check_checkpoint, check_pretrained
-from mmba2m.checkpoints.files import use_safe_loading
+from mmba2m.checkpoints.files import load_checkpoint, use_safe_loading
 from mmba2m.engine.cli import create_parser, load_config
 from mmba2m.data_checks import check_data
 from mmba2m.engine.distributed import build_runner
@@ -64,7 +64,7 @@ def main():
     if cfg.get('load_from'):
         # a new task may have new heads, a resumed one is the same network
         check_checkpoint(
-            runner.model, cfg.load_from, strict=cfg.get('resume', False)
+            runner.model, load_checkpoint(cfg.load_from), cfg.load_from, strict=cfg.get('resume', False)
         )
     else:
         check_pretrained(runner.model)

@@ -1,30 +1,34 @@
 """Refuses checkpoints that do not fit, which MMEngine loads with a warning."""
 
 import logging
+from pathlib import Path
 
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, PretrainedInit, is_model_wrapper
+from torch import nn
 
 from .files import load_checkpoint
 
 
-def check_checkpoint(model, path, strict):
+def check_checkpoint(
+    model: nn.Module, checkpoint: dict, path: str | Path, strict: bool
+) -> None:
     """Compares names and shapes of a checkpoint with those of a model.
 
     Args:
-        model (nn.Module): The model, wrapped or not.
-        path (str): A checkpoint, or a file with only its state dict.
-        strict (bool): Whether both must agree. If not, as where training
+        model: The model, wrapped or not.
+        checkpoint: What was read: a checkpoint, or only its state dict.
+        path: Where it was read from, for what is said.
+        strict: Whether both must agree. If not, as where training
             starts from another task, what the model has anew is fine (heads,
             BA²M), but the backbone's weights must fit.
 
     Raises:
         ValueError: If it does not fit, with the first names that differ.
-        FileNotFoundError: If there is no such file.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    loaded = _load_weights(path)
+    loaded = _weights_of(checkpoint)
     own = model.state_dict()
 
     differences = compare_states(own, loaded)
@@ -118,7 +122,7 @@ def check_pretrained(model):
 def _check_pretrained(name, module, init_cfg):
     path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix') or ''
     prefix = prefix and prefix.rstrip('.') + '.'
-    loaded = _load_weights(path)
+    loaded = _weights_of(load_checkpoint(path))
     own = {
         key: value
         for key, value in module.state_dict().items()
@@ -153,7 +157,6 @@ def _check_pretrained(name, module, init_cfg):
     print_log(problem, 'current', logging.WARNING)
 
 
-def _load_weights(path):
-    checkpoint = load_checkpoint(path)
+def _weights_of(checkpoint):
     weights = checkpoint.get('state_dict', checkpoint)
     return {key.removeprefix('module.'): v for key, v in weights.items()}

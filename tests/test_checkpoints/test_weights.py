@@ -2,10 +2,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmba2m.checkpoints.embedded_config import read_embedded_config
 from mmba2m.checkpoints.weights import (
     check_new_file,
     get_weights,
-    read_embedded_config,
     to_bytes,
     write_new_file,
 )

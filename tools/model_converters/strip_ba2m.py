@@ -11,11 +11,11 @@ import sys
 from mmengine.config import Config
 
 import mmba2m  # noqa: F401  (registers what the config names)
+from mmba2m.checkpoints.embedded_config import read_embedded_config
 from mmba2m.checkpoints.files import load_checkpoint
 from mmba2m.checkpoints.weights import (
     check_new_file,
     checkpoint_name,
-    read_embedded_config,
     to_bytes,
     write_new_file,
 )
