@@ -45,7 +45,7 @@ def isolate_mmengine():
             store.update(content)
 
 
-def run_tool(tool, *args, env=None, fails=False):
+def run_tool(tool, *args, env=None, fails=False, cwd=ROOT):
     """Calls ``python tools/TOOL ARGS`` in the root of the repository.
 
     Args:
@@ -53,6 +53,7 @@ def run_tool(tool, *args, env=None, fails=False):
         args: Converted to strings.
         env (dict | None): Additional environment variables.
         fails (bool): Whether the tool is to fail. Defaults to False.
+        cwd (Path): Another folder with ``tools/``. Defaults to the root.
 
     Returns:
         str: What it wrote to both streams, with the message of its end.
@@ -68,9 +69,9 @@ def run_tool(tool, *args, env=None, fails=False):
         redirect_stdout(output),
         redirect_stderr(output),
     ):
-        patch.chdir(ROOT)
+        patch.chdir(cwd)
         patch.setattr(sys, 'argv', argv)
-        patch.syspath_prepend(str(Path(argv[0]).parent.absolute()))
+        patch.syspath_prepend(str((ROOT / argv[0]).parent))
         os.environ.update(env or {})
         try:
             runpy.run_path(argv[0], run_name='__main__')

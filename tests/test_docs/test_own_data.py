@@ -1,10 +1,7 @@
 """docs/own_data.md: its configs, on data as the page describes them."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
 from importlib import import_module
 
@@ -13,6 +10,7 @@ import torch
 from code_blocks import ROOT, SHELL, read_blocks, run_shell
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from tool_runs import run_tool
 
 from mmba2m.datasets import make_shapes
 from mmba2m.data_checks import check_data
@@ -87,27 +85,7 @@ def make_coco(folder, shapes):
         path.write_text(json.dumps(content))
 
 
-#: the tools in one process, as importing takes most of the time
-RUN = """
-import json, runpy, sys
-for sys.argv in json.loads(sys.argv[1]):
-    runpy.run_path(sys.argv[0], run_name='__main__')
-"""
-
-
-def run(commands, cwd):
-    commands = [[*words[1:], '--cfg-options', *SMALL] for words in commands]
-    done = subprocess.run(
-        [sys.executable, '-c', RUN, json.dumps(commands)],
-        cwd=cwd,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-
-
+@pytest.mark.slow
 def test_coco_format(page, tmp_path):
     pytest.importorskip('mmdet')
     make_coco(tmp_path / 'data/parts', tmp_path / 'shapes')
@@ -117,7 +95,9 @@ def test_coco_format(page, tmp_path):
     checkpoint = f'work_dirs/{name}/epoch_24.pth'
     assert checkpoint in test
     test[test.index(checkpoint)] = f'work_dirs/{name}/epoch_1.pth'
-    run([train, test], tmp_path)
+    for _, tool, *words in (train, test):
+        tool = tool.removeprefix('tools/')
+        run_tool(tool, *words, '--cfg-options', *SMALL, cwd=tmp_path)
 
     work_dir = tmp_path / 'work_dirs' / name
     checkpoint = torch.load(work_dir / 'epoch_1.pth', weights_only=False)

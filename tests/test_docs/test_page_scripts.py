@@ -6,8 +6,6 @@ import pytest
 from code_blocks import ROOT, find_blocks
 from mmengine.config import Config
 
-from mmba2m.datasets import make_shapes
-
 
 def find_script(test):
     mark = f'tests/test_docs/test_page_scripts.py::{test}'
@@ -21,8 +19,6 @@ def find_script(test):
 
 def load_small(path):
     cfg = Config.fromfile(path)
-    loader = cfg.train_dataloader
-    loader.update(num_workers=0, persistent_workers=False)
     cfg.model.backbone.update(
         depth=18, base_channels=8, stem_channels=8, init_cfg=None
     )
@@ -37,21 +33,6 @@ def _small(monkeypatch):
     monkeypatch.chdir(ROOT)
     fake = type('Config', (), dict(fromfile=staticmethod(load_small)))
     monkeypatch.setattr('mmengine.config.Config', fake)
-
-
-def test_loader(tmp_path, monkeypatch, capsys):
-    root = make_shapes(tmp_path / 'shapes', 4, 1, formats=['coco'])
-    monkeypatch.setenv('COCO_ROOT', str(root / 'coco'))
-    # the classes are COCO's in the page: boxes of others are left out
-    code = find_script('test_loader').replace(
-        'init_default_scope(',
-        'cfg.train_dataloader.dataset.metainfo = dict(classes=("star",));'
-        'init_default_scope(',
-    )
-    exec(code, {})
-    lines = capsys.readouterr().out.splitlines()
-    rates = [line for line in lines if re.fullmatch(r'\d+ images/s', line)]
-    assert len(rates) == 3
 
 
 def test_start_of_the_heads(capsys):
