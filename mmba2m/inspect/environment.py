@@ -20,7 +20,7 @@ def describe_environment() -> dict[str, str | int]:
         and threads: they change times a lot.
     """
     info = Path('/proc/cpuinfo')  # platform knows no more than x86_64
-    text = info.read_text() if info.is_file() else ''
+    text = info.read_text() if info.exists() else ''
     models = [x for x in text.splitlines() if x.startswith('model name')]
     command = ['git', 'describe', '--always', '--dirty', '--exclude=*']
     try:
@@ -39,5 +39,5 @@ def describe_environment() -> dict[str, str | int]:
     found.update(cores=os.cpu_count(), threads=torch.get_num_threads())
     found['python'] = platform.python_version()
     found |= dict(filter(None, map(find_version, SUPPORTED)))
-    names = ('GLIBC_', 'GOMP_', 'KMP_', 'LD_PRELOAD', 'MALLOC_', 'OMP_')
+    names = ('GLIBC_', 'GOMP_', 'KMP_BLOCK', 'LD_PRE', 'MALLOC_', 'OMP_')
     return found | {k: v for k, v in os.environ.items() if k.startswith(names)}

@@ -2,38 +2,63 @@
 
 A training step, inference and peak memory of each network, and their ratios
 to the first one, which are paired within each round. Writes a Markdown table,
-a chart and a JSON file, from which both are made again with --report. With
---scaling: how the module BA²M alone grows with the size of the image.
+a chart and a JSON file, from which both are made again with --report.
 """
 
 import argparse
+import inspect
 import json
 import math
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
+import yaml
+from measuring import compare_times, measure_peak, time_in_turn
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS
+from report import draw_runs, format_runs
+from torch import nn
 
-from mmba2m.models.attentions.ba2m import BA2M
-from mmba2m.checkpoints.benchmark.environment import describe_environment
-from mmba2m.checkpoints.benchmark.networks import (
-    INFERENCE_ONLY,
-    SETTINGS,
-    build_network,
-    label_network,
-)
-from mmba2m.checkpoints.benchmark.report import draw_backbones, format_backbones
-from mmba2m.checkpoints.benchmark.scaling import (
-    draw_scaling,
-    format_scaling,
-    list_sizes,
-)
-from mmba2m.checkpoints.benchmark.steps import PRECISIONS, Subject
-from mmba2m.checkpoints.benchmark.timing import time_in_turn
 from mmba2m.inspect.complexity import count_parameters
+from mmba2m.inspect.environment import describe_environment
+from mmba2m.models.backbones.slots import find_attention
 
+#: the plain backbone, height and width, images of a training step and of
+#: inference, and options of the modules that take them
+SETTINGS = dict(
+    imagenet=dict(
+        backbone=dict(_scope_='mmpretrain', type='ResNet', depth=50),
+        size=(224, 224),
+        train_batches=[8],
+        inference_batches=[1, 32],
+    ),
+    # everything is trained, which is the most that attention can cost
+    detection=dict(
+        backbone=dict(
+            _scope_='mmdet', type='ResNet', depth=50, norm_eval=False
+        ),
+        size=(800, 1333),
+        train_batches=[2],
+        inference_batches=[1],
+    ),
+    cifar=dict(
+        backbone=dict(
+            _scope_='mmpretrain',
+            type='ResNet_CIFAR',
+            depth=18,
+            base_channels=16,
+            stem_channels=16,
+        ),
+        size=(32, 32),
+        train_batches=[128],
+        inference_batches=[1, 32],
+        options=dict(reduction=4),  # the paper's for basic blocks
+    ),
+)
+#: short steps run several times, that the clock sees more than itself
 MIN_SAMPLE_SECONDS = 0.05
 
 
@@ -42,322 +67,218 @@ def parse_args():
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    what = parser.add_argument_group('what is measured')
-    what.add_argument(
-        '--setting',
-        choices=list(SETTINGS),
-        default='imagenet',
-        help='network, image size and batch: ResNet-50 at 224×224 or '
-        '800×1333, or a narrow ResNet-18 at 32×32',
-    )
-    what.add_argument(
-        '--networks',
-        nargs='+',
-        default=[
-            'plain',
-            'ba2m',
-            'ba2m_identity',
-            'stripped',
-            'se',
-            'cbam',
-            'gc',
-        ],
-        metavar='NAME',
-        help='those, any attention module, or config files; ratios are to '
-        'the first',
-    )
-    what.add_argument(
-        '--measures',
-        nargs='+',
-        choices=['train', 'inference'],
-        default=['train', 'inference'],
-        help='what is measured of each network',
-    )
-    what.add_argument(
-        '--shape',
-        nargs=4,
-        type=int,
-        metavar=('N', 'C', 'H', 'W'),
-        help='images of a training step, instead of the setting',
-    )
-    what.add_argument(
-        '--inference-batches',
-        nargs='+',
-        type=int,
-        metavar='N',
-        help='images at once in inference, instead of the setting',
-    )
-    what.add_argument(
-        '--backbone-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='arguments of every backbone, e.g. depth=101, or what '
-        'detectors are trained with: norm_eval=True frozen_stages=1',
-    )
-    what.add_argument(
-        '--optimizer',
-        action='store_true',
-        help='end training steps with one of SGD',
-    )
-
-    what.add_argument(
-        '--scaling',
-        nargs='*',
-        type=int,
-        choices=[1, 2, 3, 4],
-        metavar='STAGE',
-        help='measure the module BA²M alone instead, on the maps that these '
-        'stages of ResNet-50 give of two images of growing size',
-    )
-    what.add_argument(
-        '--sizes',
-        nargs=2,
-        type=int,
-        default=[224, 1344],
-        metavar=('FIRST', 'LAST'),
-        help='image sizes of --scaling, in steps of √2',
-    )
-
-    how = parser.add_argument_group('how it is run')
-    how.add_argument(
-        '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='where it is computed',
-    )
-    how.add_argument('--precision', choices=PRECISIONS, default='fp32')
-    how.add_argument('--channels-last', action='store_true')
-    how.add_argument(
-        '--compile',
-        choices=['module', 'network'],
-        help='torch.compile of the attention modules alone, or of all',
-    )
-    how.add_argument('--threads', type=int, help='threads on the CPU')
-
-    until = parser.add_argument_group('how long')
-    until.add_argument(
-        '--tolerance',
-        type=float,
-        default=0.01,
-        help='stop when the 95 %% intervals of all ratios are this close '
-        'around the median, as a part of it',
-    )
-    until.add_argument(
-        '--max-seconds',
-        type=float,
-        default=120,
-        help='stop each measure after this time',
-    )
-    until.add_argument(
-        '--min-rounds',
-        type=int,
-        default=6,
-        help='rounds before the tolerance counts',
-    )
-
-    out = parser.add_argument_group('what is written')
-    out.add_argument(
-        '--out-dir',
-        default='work_dirs/benchmark_backbone',
-        help='folder for benchmark.json, .md and .png, or scaling.*',
-    )
-    out.add_argument(
-        '--report',
-        nargs='+',
-        metavar='JSON',
-        help='measure nothing: table and chart of files written before',
-    )
-    return parser.parse_args()
+    add = parser.add_argument
+    add('--setting', choices=SETTINGS, default='imagenet')
+    text = 'plain, an attention module, with options as in BA2M,inference='
+    text += 'identity, or a config file; ratios are to the first'
+    names = ['plain', 'BA2M', 'SE', 'CBAM', 'GC']
+    add('--networks', nargs='+', metavar='NAME', default=names, help=text)
+    kwargs = dict(nargs='+', action=DictAction, default={})
+    add('--backbone-options', metavar='KEY=VALUE', help='of all', **kwargs)
+    add('--size', nargs=2, type=int, metavar=('HEIGHT', 'WIDTH'))
+    kwargs = dict(nargs='*', type=int, metavar='N')
+    kwargs['help'] = 'images at once, instead of the setting; none: skipped'
+    add('--train-batches', **kwargs)
+    add('--inference-batches', **kwargs)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    add('--device', type=torch.device, default=device)
+    add('--precision', choices=('fp32', 'bf16', 'autocast'), default='fp32')
+    add('--channels-last', action='store_true')
+    add('--compile', action='store_true', help='with torch.compile')
+    text = 'end when half of all 95 %% intervals is below this part of a ratio'
+    add('--tolerance', type=float, default=0.01, help=text)
+    text = 'end each measure after this time'
+    add('--max-seconds', type=float, default=120, help=text)
+    add('--out-dir', type=Path, default='work_dirs/benchmark_backbone')
+    text = 'measure nothing: table and chart of files written before'
+    add('--report', nargs='+', type=Path, metavar='JSON', help=text)
+    args = parser.parse_args()
+    for key in ('size', 'train_batches', 'inference_batches'):
+        if getattr(args, key) is None:
+            setattr(args, key, SETTINGS[args.setting][key])
+    return args
 
 
-def measure(args):
-    """Measures backbones.
+def build_network(name: str, setting: dict, options: dict) -> nn.Module:
+    """Builds a backbone, with PyTorch's initial weights.
 
     Args:
-        args (argparse.Namespace): From :func:`parse_args`.
+        name: As of ``--networks``.
+        setting: One of :data:`SETTINGS`.
+        options: Arguments of the backbone that override its own.
 
-    Yields:
-        dict: For JSON: what was measured how, and every number; once after
-        each measure, with all before.
+    Returns:
+        The backbone.
+
+    Raises:
+        ValueError: If there is no such module.
     """
-    device = torch.device(args.device)
-    setting = SETTINGS[args.setting]
-    shape = args.shape or [
-        setting['train_batch'][device.type],
-        3,
-        *setting['size'],
-    ]
-    setting = dict(setting, size=tuple(shape[2:]))
-    subjects = {
-        name: make_subject(
-            args, build_network(name, setting, args.backbone_options)
-        )
-        for name in args.networks
-    }
-    run = dict(
-        describe_options(args),
-        setting=args.setting,
-        backbone=dict(setting['backbone'], **args.backbone_options),
-        labels={name: label_network(name) for name in subjects},
-        parameters={
-            name: count_parameters(subject.network)
-            for name, subject in subjects.items()
-        },
-        measures=[],
-    )
-    kinds = [('train', shape[0])] if 'train' in args.measures else []
-    if 'inference' in args.measures:
-        batches = args.inference_batches or setting['inference_batches']
-        kinds += [('inference', batch) for batch in batches]
-    for kind, batch in kinds:
-        shape = [batch, *shape[1:]]
-        images = next(iter(subjects.values())).images(shape)
-        print(f'{kind}, {"×".join(map(str, shape))}')
-        measured = measure_kind(
-            args,
-            kind,
-            {
-                name: (subject, images)
-                for name, subject in subjects.items()
-                if kind != 'train' or name not in INFERENCE_ONLY
-            },
-        )
-        run['measures'].append(dict(kind=kind, shape=shape, **measured))
-        yield run
+    if name.endswith('.py'):
+        cfg = Config.fromfile(name)
+        backbone = dict(cfg.model.backbone, init_cfg=None)
+        backbone.setdefault('_scope_', cfg.get('default_scope'))
+        return MODELS.build({**backbone, **options})
+    backbone = {**setting['backbone'], **options}
+    if name != 'plain':
+        kind, *pairs = name.split(',')
+        taken = inspect.signature(find_attention(kind)).parameters
+        attention = {
+            key: value
+            for key, value in setting.get('options', {}).items()
+            if key in taken
+        }
+        for key, value in (pair.split('=') for pair in pairs):
+            attention[key] = yaml.safe_load(value)
+        backbone['type'] = f'Attention{backbone["type"]}'
+        backbone['attention'] = dict(attention, type=kind)
+    return MODELS.build(backbone)
 
 
-def measure_scaling(args):
-    """Measures BA²M alone.
+def make_step(
+    network: nn.Module,
+    images: torch.Tensor,
+    train: bool,
+    autocast: bool = False,
+    compiled: bool = False,
+) -> Callable[[], None]:
+    """Prepares a training step, or a forward pass in ``eval()``.
+
+    The loss is the sum of the means of the maps that the backbone puts out,
+    so each gets a dense gradient, as from a head or neck.
 
     Args:
-        args (argparse.Namespace): From :func:`parse_args`.
+        network: A backbone.
+        images: Shape (N, 3, H, W), on its device.
+        train: Whether it is a training step: forward pass, backward pass,
+            and the gradients dropped.
+        autocast: Whether to bfloat16. Defaults to False.
+        compiled: Whether by ``torch.compile``. Defaults to False.
 
-    Yields:
-        dict: As of :func:`measure`.
+    Returns:
+        The step.
     """
-    sizes = list_sizes(*args.sizes)
-    run = dict(
-        describe_options(args), module='BA²M', sizes=sizes, batch=2, curves=[]
-    )
-    for stage in args.scaling or [1]:
-        stride, channels = 2 ** (stage + 1), 2 ** (stage + 7)
-        subject = make_subject(args, BA2M(channels))
-        maps = {}
-        for size in sizes:
-            side = math.ceil(size / stride)
-            shape = (run['batch'], channels, side, side)
-            maps[size] = subject.images(shape).requires_grad_()
-        for kind in args.measures:
-            print(f'{kind}, stage {stage}')
-            measured = measure_kind(
-                args, kind, {size: (subject, maps[size]) for size in sizes}
-            )
-            run['curves'].append(dict(kind=kind, stage=stage, **measured))
-            yield run
+    run = torch.compile(network) if compiled else network
+    kind = images.device.type
+
+    def step():
+        with (
+            torch.set_grad_enabled(train),
+            torch.autocast(kind, torch.bfloat16, enabled=autocast),
+        ):
+            outs = run(images)
+        if train:
+            sum(out.mean(dtype=torch.float32) for out in outs).backward()
+            network.zero_grad(set_to_none=True)
+
+    network.train()
+    if not train:  # running statistics as after training, BA²M's Z too
+        with torch.no_grad():
+            network(images[[0, -1]])
+        network.eval()
+    return step
 
 
-def make_subject(args, network):
-    """Prepares a network as the command line says."""
-    return Subject(
-        network,
-        torch.device(args.device),
-        args.precision,
-        args.channels_last,
-        args.compile,
-        args.optimizer,
-    )
-
-
-def describe_options(args):
-    """Lists what all measures of a run share."""
-    return dict(
-        precision=args.precision,
-        channels_last=args.channels_last,
-        compile=args.compile,
-        optimizer=args.optimizer,
-        environment=describe_environment(torch.device(args.device)),
-    )
-
-
-def measure_kind(args, kind, subjects):
+def measure(
+    args: argparse.Namespace,
+    networks: dict[str, nn.Module],
+    images: torch.Tensor,
+    train: bool,
+) -> list[dict]:
     """Measures time and memory of one kind of step.
 
     Args:
-        args (argparse.Namespace): From :func:`parse_args`.
-        kind (str): 'train' or 'inference'.
-        subjects (dict): For each name what is run, and its input.
+        args: From :func:`parse_args`.
+        networks: By name.
+        images: Shape (N, 3, H, W).
+        train: See :func:`make_step`.
 
     Returns:
-        dict: By name: seconds of each round, and bytes.
+        For each network its name, parameters, the seconds of each round,
+        their ratio to the first with its interval, and the bytes of weights,
+        buffers and images with the peak of the step.
     """
-    steps = {}
-    for name, (subject, images) in subjects.items():
-        prepare = subject.train_step
-        if kind == 'inference':
-            prepare = subject.inference_step
-        steps[name] = prepare(images)
-    peaks, counts = {}, {}
-    for name, (subject, images) in subjects.items():
-        steps[name]()  # compiles, allocates
+    rows, steps, counts = [], [], []
+    for name, network in networks.items():
+        step = make_step(
+            network, images, train, args.precision == 'autocast', args.compile
+        )
+        step()  # compiles, allocates
+        held = [*network.parameters(), *network.buffers(), images]
         start = time.perf_counter()
-        peaks[name] = subject.peak_memory(steps[name], images)
-        # short steps several times, that the clock sees more than itself
+        peak = measure_peak(step, args.device) + sum(t.nbytes for t in held)
         seconds = time.perf_counter() - start
-        counts[name] = math.ceil(MIN_SAMPLE_SECONDS / seconds)
-    seconds = time_in_turn(
-        steps,
-        torch.device(args.device),
-        counts,
-        args.tolerance,
-        args.min_rounds,
-        args.max_seconds,
+        counts.append(math.ceil(MIN_SAMPLE_SECONDS / seconds))
+        steps.append(step)
+        parameters = count_parameters(network)
+        rows.append(dict(name=name, parameters=parameters, peak_bytes=peak))
+    times = time_in_turn(
+        steps, counts, args.device, args.tolerance, args.max_seconds
     )
-    return dict(seconds=seconds, peak_bytes=peaks)
+    for row, seconds in zip(rows, times, strict=True):
+        row.update(seconds=seconds, ratio=compare_times(seconds, times[0]))
+    return rows
+
+
+def measure_all(args: argparse.Namespace) -> Iterator[dict]:
+    """Measures as the command line says.
+
+    Args:
+        args: From :func:`parse_args`.
+
+    Yields:
+        For JSON: how it was measured, and every number; once after each
+        measure, with all before.
+    """
+    setting = SETTINGS[args.setting]
+    dtype = torch.bfloat16 if args.precision == 'bf16' else torch.float32
+    form = [torch.contiguous_format, torch.channels_last][args.channels_last]
+    how = dict(device=args.device, dtype=dtype, memory_format=form)
+    networks = {}
+    for name in args.networks:
+        network = build_network(name, setting, args.backbone_options)
+        label = Path(name).stem if name.endswith('.py') else name
+        while label in networks:  # the same again: what chance makes
+            label += "'"
+        networks[label] = network.to(**how)
+    options = {**setting['backbone'], **args.backbone_options}
+    del options['_scope_']
+    words = [options.pop('type'), *(f'{k}={v}' for k, v in options.items())]
+    words += [args.precision] + ['channels_last'] * args.channels_last
+    words += ['torch.compile'] * args.compile
+    environment = describe_environment()
+    run = dict(
+        network=', '.join(words),
+        environment=', '.join(f'{k} {v}' for k, v in environment.items()),
+        device=environment['gpu' if args.device.type == 'cuda' else 'cpu'],
+        measures=[],
+    )
+    todo = [('training step', batch) for batch in args.train_batches]
+    todo += [('inference', batch) for batch in args.inference_batches]
+    for kind, batch in todo:
+        title = f'{kind}, {batch} × {"×".join(map(str, args.size))}'
+        print(title)
+        images = torch.randn(batch, 3, *args.size).to(**how)
+        rows = measure(args, networks, images, kind == 'training step')
+        run['measures'].append(dict(title=title, rows=rows))
+        yield run
 
 
 def main():
     args = parse_args()
+    args.out_dir.mkdir(parents=True, exist_ok=True)
     # not of interest where nothing is trained
     warnings.filterwarnings('ignore', message='BA2M: a batch norm')
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    out_dir = Path(args.out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
-
-    if args.report:
-        runs = [json.loads(Path(path).read_text()) for path in args.report]
-        write_report(runs, out_dir)
-        return
-    scaling = args.scaling is not None
-    name = 'scaling' if scaling else 'benchmark'
-    for run in (measure_scaling if scaling else measure)(args):
-        text = json.dumps(run, indent=1)
-        (out_dir / f'{name}.json').write_text(text, encoding='utf-8')
-    # as --report reads it: the keys of JSON are text
-    write_report([json.loads(text)], out_dir)
-
-
-def write_report(runs, out_dir):
-    """Writes tables and charts, and prints the tables.
-
-    Args:
-        runs (list[dict]): What was measured, of backbones or of scaling.
-        out_dir (Path): Folder.
-    """
-    for name, key, format_runs, draw_runs in (
-        ('benchmark', 'measures', format_backbones, draw_backbones),
-        ('scaling', 'curves', format_scaling, draw_scaling),
-    ):
-        chosen = [run for run in runs if key in run]
-        if not chosen:
-            continue
-        table = format_runs(chosen)
-        (out_dir / f'{name}.md').write_text(table, encoding='utf-8')
-        draw_runs(chosen, out_dir / f'{name}.png')
-        print(f'\n{table}\nwritten to {out_dir}/{name}.md and .png')
+    runs = [json.loads(p.read_text('utf-8')) for p in args.report or []]
+    for run in [] if runs else measure_all(args):
+        text = json.dumps(run, indent=1, ensure_ascii=False)
+        (args.out_dir / 'benchmark.json').write_text(text, 'utf-8')
+        runs = [run]
+    table = format_runs(runs)
+    (args.out_dir / 'benchmark.md').write_text(f'{table}\n', 'utf-8')
+    draw_runs(runs, args.out_dir / 'benchmark.png')
+    print(f'\n{table}\n\nwritten to {args.out_dir}')
 
 
 if __name__ == '__main__':
