@@ -67,8 +67,8 @@ def test_config_trains_a_step_and_predicts(path):
         cfg.merge_from_dict(FEW_REGIONS)
     entries = to_entries(cfg.model.backbone.get('attention'))
     for entry in entries:
-        if 'input_size' in entry:
-            entry['input_size'] = 64  # as the images below
+        if 'map_size' in entry:  # of images of 224×224, those here have 64
+            entry['map_size'] = [n * 64 // 224 for n in entry['map_size']]
     model = build_model(cfg)
     model.init_weights()
     for entry in entries:

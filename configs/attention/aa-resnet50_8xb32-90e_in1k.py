@@ -4,7 +4,9 @@ model = dict(
     backbone=dict(
         type='AttentionResNet',
         attention=dict(
-            type='AAConv2d', stages=(False, True, True, True), input_size=224
+            type='AAConv2d',
+            stages=(False, True, True, True),
+            map_size=(28, 14, 7),
         ),
     )
 )

@@ -7,7 +7,7 @@ to save memory), and that each head has a value channel at least.
 
 import torch
 from mmengine.utils import to_2tuple
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
@@ -36,27 +36,24 @@ class AAConv2d(ConvLike):
     checkpoint with plain convolutions cannot fill this layer.
 
     Args:
-        in_channels (int): C1.
-        out_channels (int): C2.
-        kernel_size (int | tuple[int]): The convolution's.
-        stride (int | tuple[int]): s. Defaults to 1.
-        padding (int | tuple[int]): Defaults to 0.
-        dilation (int | tuple[int]): Defaults to 1.
-        groups (int): The convolution's; must divide C2 - dv. Defaults to 1.
-        bias (bool): Whether the convolution and W_O have a bias. Defaults to
-            True.
-        kappa (float): dk = kappa · C2 channels for the keys, rounded down to
-            a multiple of the heads. Defaults to 0.2.
-        upsilon (float): dv = upsilon · C2 channels for the values, rounded
-            down to a multiple of the heads, but at least one for each.
-            Defaults to 0.1.
-        num_heads (int): Defaults to 8.
-        min_head_channels (int): Of the keys of a head, at least. Defaults to
-            20.
-        relative (bool): Whether there are embeddings of relative positions.
-            Defaults to True.
-        map_size (int | tuple[int] | None): (H, W) of the input, needed with
-            ``relative``. Defaults to None.
+        in_channels: C1.
+        out_channels: C2.
+        kernel_size: The convolution's.
+        stride: s. Defaults to 1.
+        padding: Defaults to 0.
+        dilation: Defaults to 1.
+        groups: The convolution's; must divide C2 - dv. Defaults to 1.
+        bias: Whether the convolution and W_O have a bias. Defaults to True.
+        kappa: dk = kappa · C2 channels for the keys, rounded down to a
+            multiple of the heads. Defaults to 0.2.
+        upsilon: dv = upsilon · C2 channels for the values, rounded down to a
+            multiple of the heads, but at least one for each. Defaults to 0.1.
+        num_heads: Defaults to 8.
+        min_head_channels: Of the keys of a head, at least. Defaults to 20.
+        relative: Whether there are embeddings of relative positions. Defaults
+            to True.
+        map_size: (H, W) of the output, needed with ``relative``. Defaults to
+            None.
 
     Raises:
         ValueError: If ``map_size`` is missing, or in ``forward`` the map has
@@ -70,20 +67,20 @@ class AAConv2d(ConvLike):
 
     def __init__(
         self,
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
-        bias=True,
-        kappa=0.2,
-        upsilon=0.1,
-        num_heads=8,
-        min_head_channels=20,
-        relative=True,
-        map_size=None,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        kappa: float = 0.2,
+        upsilon: float = 0.1,
+        num_heads: int = 8,
+        min_head_channels: int = 20,
+        relative: bool = True,
+        map_size: int | tuple[int, int] | None = None,
     ):
         super().__init__(
             in_channels,
@@ -120,9 +117,9 @@ class AAConv2d(ConvLike):
         if relative and map_size is None:
             raise ValueError(
                 'AAConv2d has embeddings for one size of its map, and needs '
-                'map_size. In a backbone, add input_size=224 (or whatever '
-                "the images measure) to its entry of 'attention'; for images "
-                'of any size, take relative=False'
+                "map_size. In a backbone, its entry of 'attention' has one "
+                'for each stage, as map_size=(28, 14, 7) for images of '
+                '224×224; for images of any size, take relative=False'
             )
         self.map_size = to_2tuple(map_size) if relative else None
         self.conv = nn.Conv2d(
@@ -135,7 +132,7 @@ class AAConv2d(ConvLike):
             groups=groups,
             bias=bias,
         )
-        self.pool = nn.Identity()
+        self.pool: nn.Module = nn.Identity()
         if self.stride != (1, 1):
             self.pool = nn.AvgPool2d(
                 tuple(2 * s - 1 for s in self.stride),
@@ -153,23 +150,21 @@ class AAConv2d(ConvLike):
             self.value_channels, self.value_channels, 1, bias=bias
         )
         if relative:
-            height, width = (
-                -(-n // s)
-                for n, s in zip(self.map_size, self.stride, strict=True)
-            )
+            height, width = to_2tuple(map_size)
             self.row_embedding = _make_embedding(height, head_channels)
             self.col_embedding = _make_embedding(width, head_channels)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C1, H, W) → (N, C2, ⌈H/s⌉, ⌈W/s⌉)."""
-        size = tuple(x.shape[-2:])
+        convolved = self.conv(x)
+        size = tuple(convolved.shape[-2:])
         if self.map_size not in (None, size):
             raise ValueError(
                 f'AAConv2d was built for a map of {self.map_size}, got {size}'
             )
-        return torch.cat([self.conv(x), self.attend(x)], dim=1)
+        return torch.cat([convolved, self.attend(x)], dim=1)
 
-    def attend(self, x):
+    def attend(self, x: Tensor) -> Tensor:
         """Attends: (N, C1, H, W) → (N, dv, ⌈H/s⌉, ⌈W/s⌉)."""
         maps = self.qkv(self.pool(x)).split(
             [self.key_channels, self.key_channels, self.value_channels], dim=1
@@ -187,7 +182,7 @@ class AAConv2d(ConvLike):
         out = attend(q, k, v, logits).permute(0, 1, 4, 2, 3).flatten(1, 2)
         return self.proj(out)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Shows the arguments that submodules do not show."""
         return (
             f'{super().extra_repr()}, num_heads={self.num_heads}, '

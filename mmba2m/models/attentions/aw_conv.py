@@ -14,7 +14,7 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
@@ -46,23 +46,23 @@ class AWConv2d(nn.Conv2d):
     more, and neither that nor PW2 is seen.
 
     Args:
-        in_channels (int): C1.
-        out_channels (int): C2.
-        kernel_size (int | tuple[int]): (h, w).
-        stride (int | tuple[int]): Defaults to 1.
-        padding (int | tuple[int]): Defaults to 0.
-        dilation (int | tuple[int]): Defaults to 1.
-        groups (int): Defaults to 1.
-        bias (bool): Whether a bias is added to O. Defaults to True.
-        reduction (int): r; PW1 gives C1 / r channels. Defaults to 16.
-        expand (str): How PW2's output becomes A. Defaults to 'in'.
+        in_channels: C1.
+        out_channels: C2.
+        kernel_size: (h, w).
+        stride: Defaults to 1.
+        padding: Defaults to 0.
+        dilation: Defaults to 1.
+        groups: Defaults to 1.
+        bias: Whether a bias is added to O. Defaults to True.
+        reduction: r; PW1 gives C1 / r channels. Defaults to 16.
+        expand: How PW2's output becomes A. Defaults to 'in'.
 
             - 'in': PW2 gives C2 channels, and all input channels share them;
               C1² / r + C1 · C2 / r parameters in all.
             - 'full': PW2 gives a channel for each pair of output and input
               channel, in C1 / r groups; C1² / r + C1 · C2 / groups
               parameters in all.
-        final_relu (bool): Whether ReLU follows PW2 as well, so that attention
+        final_relu: Whether ReLU follows PW2 as well, so that attention
             only strengthens weights. At 0 nothing would learn, so PW2 starts
             with small random weights then, and the layer close to K.
             Defaults to False.
@@ -78,17 +78,17 @@ class AWConv2d(nn.Conv2d):
 
     def __init__(
         self,
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
-        bias=True,
-        reduction=16,
-        expand='in',
-        final_relu=False,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        reduction: int = 16,
+        expand: str = 'in',
+        final_relu: bool = False,
     ):
         if isinstance(padding, str):
             raise ValueError(
@@ -136,12 +136,12 @@ class AWConv2d(nn.Conv2d):
         )
         self.init_weights()
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Lets the layer start as the plain convolution, or close to it."""
         std = 0.01 if self.final_relu else 0
         nn.init.normal_(self.pointconv2.weight, std=std)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C1, H, W) → (N, C2, H', W')."""
         hidden = self.pointconv1(self.pool(x)).relu()  # (N, C1/r, h, w)
         height, width = self._output_size(x)
@@ -223,7 +223,7 @@ class AWConv2d(nn.Conv2d):
             )
         ]
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Shows the arguments that submodules do not show."""
         return (
             f'{super().extra_repr()}, reduction={self.reduction}, '

@@ -8,7 +8,7 @@ batch norm.
 
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.models.attentions.ba2m.branches import BranchNorm
 from mmba2m.registry import MODELS
@@ -26,11 +26,10 @@ class BAM(nn.Module):
     the last: ``stages=(True, True, True, False)``.
 
     Args:
-        in_channels (int): Channels C of the input.
-        reduction (int): r; the gates work on C // r channels. Defaults to 16.
-        dilation (int): Of the spatial gate's 3×3 convolutions. Defaults to 4.
-        norm_cfg (dict | None): Norm in the gates. Defaults to
-            ``dict(type='BN')``.
+        in_channels: Channels C of the input.
+        reduction: r; the gates work on C // r channels. Defaults to 16.
+        dilation: Of the spatial gate's 3×3 convolutions. Defaults to 4.
+        norm_cfg: Norm in the gates. Defaults to ``dict(type='BN')``.
 
     Raises:
         ValueError: If ``reduction`` is out of range.
@@ -44,10 +43,10 @@ class BAM(nn.Module):
 
     def __init__(
         self,
-        in_channels,
-        reduction=16,
-        dilation=4,
-        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
+        in_channels: int,
+        reduction: int = 16,
+        dilation: int = 4,
+        norm_cfg: dict | None = dict(type='BN'),  # noqa: B006 (only read)
     ):
         super().__init__()
         mid_channels = reduce_channels(self, in_channels, reduction)
@@ -79,7 +78,7 @@ class BAM(nn.Module):
             ]
         self.spatial = nn.Sequential(*layers, nn.Conv2d(mid_channels, 1, 1))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
         gate = (self.channel(x) * self.spatial(x)).sigmoid()  # (N, C, H, W)
         return x + x * gate

@@ -9,8 +9,11 @@ the paper's networks may come from another file, ``ba_resnet_v2``, which is
 not public, and may differ in detail.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.models.attentions.ba2m.branches import BranchNorm
 from mmba2m.registry import MODELS
@@ -34,13 +37,12 @@ class BridgeAttention(nn.Module):
     and ``y = X_n · σ(W ReLU(s))``.
 
     Args:
-        in_channels (Sequence[int]): Channels of X_1 … X_n; the last is C.
-        version (int): 1 or 2. Defaults to 2.
-        reduction (int): r. Defaults to 16.
-        norm_cfg (dict | None): Norm of the pooled features. Small batches
-            ask for one without batch, such as
-            ``dict(type='GN', num_groups=1)``. Defaults to
-            ``dict(type='BN')``.
+        in_channels: Channels of X_1 … X_n; the last is C.
+        version: 1 or 2. Defaults to 2.
+        reduction: r. Defaults to 16.
+        norm_cfg: Norm of the pooled features. Small batches ask for one
+            without batch, such as ``dict(type='GN', num_groups=1)``. Defaults
+            to ``dict(type='BN')``.
 
     Raises:
         ValueError: If ``version`` or ``reduction`` are out of range, or
@@ -52,10 +54,10 @@ class BridgeAttention(nn.Module):
 
     def __init__(
         self,
-        in_channels,
-        version=2,
-        reduction=16,
-        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
+        in_channels: Sequence[int],
+        version: int = 2,
+        reduction: int = 16,
+        norm_cfg: dict | None = dict(type='BN'),  # noqa: B006 (only read)
     ):
         super().__init__()
         if version not in VERSIONS:
@@ -91,27 +93,25 @@ class BridgeAttention(nn.Module):
         )
 
     @classmethod
-    def from_convs(cls, convs, **cfg):
+    def from_convs(
+        cls, convs: Sequence[nn.Conv2d], **cfg: Any
+    ) -> 'BridgeAttention':
         """Builds the module for the convolutions of a block.
 
         Args:
-            convs (Sequence[nn.Module]): All convolutions of the block.
+            convs: All convolutions of the block.
             **cfg: Arguments of the class other than ``in_channels``.
-
-        Returns:
-            BridgeAttention: The module.
         """
         return cls([conv.out_channels for conv in convs], **cfg)
 
-    def forward(self, features):
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Scales the last of the features.
 
         Args:
-            features (Sequence[Tensor]): X_1 … X_n, of shapes (N, C_i, H_i,
-                W_i).
+            features: X_1 … X_n, of shapes (N, C_i, H_i, W_i).
 
         Returns:
-            Tensor: y, of the shape of X_n.
+            y, of the shape of X_n.
         """
         squeezed = [
             bridge(x) for bridge, x in zip(self.bridges, features, strict=True)
@@ -123,6 +123,6 @@ class BridgeAttention(nn.Module):
             fused = self.norm(self.select(stacked).squeeze(-1))
         return features[-1] * self.excite(fused)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Shows the argument that submodules do not show."""
         return f'version={self.version}'

@@ -8,7 +8,7 @@ linear layers, but with biases of 0.
 
 import torch
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.models.attentions.ba2m.branches import BranchNorm
 from mmba2m.registry import MODELS
@@ -26,12 +26,11 @@ class CBAM(BaseModule):
     second gate starts as 1/2 everywhere.
 
     Args:
-        in_channels (int): Channels C of the input.
-        reduction (int): r; the MLP has C // r channels. Defaults to 16.
-        kernel_size (int): Of the convolution over the two maps, odd. Defaults
-            to 7.
-        norm_cfg (dict | None): The norm. Defaults to the authors',
-            ``dict(type='BN', momentum=0.01)``.
+        in_channels: Channels C of the input.
+        reduction: r; the MLP has C // r channels. Defaults to 16.
+        kernel_size: Of the convolution over the two maps, odd. Defaults to 7.
+        norm_cfg: The norm. Defaults to the authors', ``dict(type='BN',
+            momentum=0.01)``.
 
     Raises:
         ValueError: If ``reduction`` is out of range, or ``kernel_size`` not
@@ -43,10 +42,10 @@ class CBAM(BaseModule):
 
     def __init__(
         self,
-        in_channels,
-        reduction=16,
-        kernel_size=7,
-        norm_cfg=dict(type='BN', momentum=0.01),  # noqa: B006 (only read)
+        in_channels: int,
+        reduction: int = 16,
+        kernel_size: int = 7,
+        norm_cfg: dict | None = dict(type='BN', momentum=0.01),  # noqa: B006
     ):
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
@@ -66,7 +65,7 @@ class CBAM(BaseModule):
         self.norm = BranchNorm(norm_cfg, 1)
         self._init_gates()
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Starts as the authors do, see above."""
         super().init_weights()
         self._init_gates()
@@ -79,7 +78,7 @@ class CBAM(BaseModule):
         for parameter in self.norm.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
         means = x.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
         maxima = x.amax((2, 3), keepdim=True)

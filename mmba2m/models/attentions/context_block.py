@@ -3,6 +3,8 @@
 Paper: https://arxiv.org/abs/1904.11492.
 """
 
+from collections.abc import Sequence
+
 from mmcv.cnn import ContextBlock
 from mmengine.model import BaseModule
 
@@ -21,13 +23,13 @@ class GC(ContextBlock, BaseModule):
     first: ``stages=(False, True, True, True)``.
 
     Args:
-        in_channels (int): Channels C of the input.
-        ratio (float): The bottleneck has ``int(C · ratio)`` channels.
-            Defaults to 1/16.
-        pooling_type (str): 'att', or 'avg' for an average without weights.
-            Defaults to 'att'.
-        fusion_types (Sequence[str]): Of 'channel_add' and 'channel_mul', a
-            gate. Defaults to ('channel_add',).
+        in_channels: Channels C of the input.
+        ratio: The bottleneck has ``int(C · ratio)`` channels. Defaults to
+            1/16.
+        pooling_type: 'att', or 'avg' for an average without weights. Defaults
+            to 'att'.
+        fusion_types: Of 'channel_add' and 'channel_mul', a gate. Defaults to
+            ('channel_add',).
 
     Raises:
         ValueError: If ``ratio`` leaves no channel.
@@ -37,10 +39,10 @@ class GC(ContextBlock, BaseModule):
 
     def __init__(
         self,
-        in_channels,
-        ratio=1 / 16,
-        pooling_type='att',
-        fusion_types=('channel_add',),
+        in_channels: int,
+        ratio: float = 1 / 16,
+        pooling_type: str = 'att',
+        fusion_types: Sequence[str] = ('channel_add',),
     ):
         if int(in_channels * ratio) < 1:
             raise ValueError(
@@ -48,7 +50,7 @@ class GC(ContextBlock, BaseModule):
             )
         super().__init__(in_channels, ratio, pooling_type, fusion_types)
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Lets the module start as the identity, also in a backbone."""
         super().init_weights()
         self.reset_parameters()

@@ -10,13 +10,13 @@ class ConvLike(nn.Module):
     Of a map (H, W) with stride s, (⌈H/s⌉, ⌈W/s⌉) is left.
 
     Args:
-        in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output.
-        kernel_size (int | tuple[int]): As in nn.Conv2d.
-        stride (int | tuple[int]): As in nn.Conv2d.
-        padding (int | tuple[int]): As in nn.Conv2d.
-        dilation (int | tuple[int]): As in nn.Conv2d.
-        groups (int): As in nn.Conv2d.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: As in nn.Conv2d.
+        stride: As in nn.Conv2d.
+        padding: As in nn.Conv2d.
+        dilation: As in nn.Conv2d.
+        groups: As in nn.Conv2d.
 
     Raises:
         ValueError: If ``padding`` does not keep the size.
@@ -24,13 +24,13 @@ class ConvLike(nn.Module):
 
     def __init__(
         self,
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        groups,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int],
+        padding: int | tuple[int, int],
+        dilation: int | tuple[int, int],
+        groups: int,
     ):
         super().__init__()
         self.in_channels = in_channels
@@ -51,6 +51,6 @@ class ConvLike(nn.Module):
                 f'padding={kept}, got {padding}'
             )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Shows the arguments that submodules do not show."""
         return f'{self.in_channels}, {self.out_channels}, stride={self.stride}'

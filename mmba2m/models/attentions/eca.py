@@ -5,7 +5,7 @@ Paper: https://arxiv.org/abs/1910.03151.
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
@@ -20,12 +20,11 @@ class ECA(nn.Module):
     multiply-adds, k · C for a whole map, are in no count of FLOPs.
 
     Args:
-        in_channels (int): Channels C of the input.
-        kernel_size (int | None): k, odd. None is the paper's rule,
-            ``(log2(C) + 1) / 2`` made odd: 5, 5, 5 and 7 in the stages of a
-            ResNet-50, 86 parameters in all. The 80 of the paper's abstract
-            are those of the authors' 3, 5, 5 and 7, see the example.
-            Defaults to None.
+        in_channels: Channels C of the input.
+        kernel_size: k, odd. None is the paper's rule, ``(log2(C) + 1) / 2``
+            made odd: 5, 5, 5 and 7 in the stages of a ResNet-50, 86 parameters
+            in all. The 80 of the paper's abstract are those of the authors' 3,
+            5, 5 and 7, see the example. Defaults to None.
 
     Raises:
         ValueError: If ``kernel_size`` is not odd and positive.
@@ -43,7 +42,7 @@ class ECA(nn.Module):
     _abbr_ = 'eca'
     positions = FEATURE_MAP_POSITIONS
 
-    def __init__(self, in_channels, kernel_size=None):
+    def __init__(self, in_channels: int, kernel_size: int | None = None):
         super().__init__()
         if kernel_size is None:
             # rounded down, then up to an odd number, as the authors do
@@ -57,7 +56,7 @@ class ECA(nn.Module):
             1, 1, kernel_size, padding=kernel_size // 2, bias=False
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
         means = x.mean((2, 3)).unsqueeze(1)  # (N, 1, C)
         gate = self.conv(means).sigmoid()  # (N, 1, C)

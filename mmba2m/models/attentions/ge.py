@@ -9,7 +9,7 @@ published; ReLU between the norms of their convolutions is a reading.
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.models.attentions.ba2m.branches import BranchNorm
 from mmba2m.registry import MODELS
@@ -35,17 +35,16 @@ class GE(BaseModule):
     - 'theta+': as 'theta', then ReLU and two 1×1 convolutions, as in SE.
 
     Args:
-        in_channels (int): Channels C of the input.
-        variant (str): Defaults to 'theta'.
-        extent (str | int): e, 'global' or 2, 4 or 8. Defaults to 'global'.
-        map_size (int | tuple[int] | None): (H, W) of the input, needed for
-            global extent unless by 'theta-', and not used elsewhere. Defaults
-            to None.
-        reduction (int): r of 'theta+'. Defaults to 16.
-        bias (bool): Whether the depthwise convolutions have a bias, which the
-            norm behind takes out again. Defaults to False.
-        norm_cfg (dict | None): Norm behind the depthwise convolutions.
-            Defaults to ``dict(type='BN')``.
+        in_channels: Channels C of the input.
+        variant: Defaults to 'theta'.
+        extent: e, 'global' or 2, 4 or 8. Defaults to 'global'.
+        map_size: (H, W) of the input, needed for global extent unless by
+            'theta-', and not used elsewhere. Defaults to None.
+        reduction: r of 'theta+'. Defaults to 16.
+        bias: Whether the depthwise convolutions have a bias, which the norm
+            behind takes out again. Defaults to False.
+        norm_cfg: Norm behind the depthwise convolutions. Defaults to
+            ``dict(type='BN')``.
 
     Raises:
         ValueError: If ``variant``, ``extent`` or ``reduction`` are out of
@@ -58,13 +57,13 @@ class GE(BaseModule):
 
     def __init__(
         self,
-        in_channels,
-        variant='theta',
-        extent='global',
-        map_size=None,
-        reduction=16,
-        bias=False,
-        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
+        in_channels: int,
+        variant: str = 'theta',
+        extent: str | int = 'global',
+        map_size: int | tuple[int, int] | None = None,
+        reduction: int = 16,
+        bias: bool = False,
+        norm_cfg: dict | None = dict(type='BN'),  # noqa: B006 (only read)
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -97,7 +96,7 @@ class GE(BaseModule):
             )
             self._init_excite()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
         size = tuple(x.shape[-2:])
         if self.map_size not in (None, size):
@@ -109,7 +108,7 @@ class GE(BaseModule):
             gate = F.interpolate(gate, size, mode='nearest')
         return x * gate
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Lets the gates of 'theta+' start close to 1/2."""
         super().init_weights()
         self._init_excite()
@@ -126,9 +125,10 @@ class GE(BaseModule):
             raise ValueError(
                 f'GE with variant={self.variant!r} and global extent has a '
                 'kernel as large as the map, and needs map_size. In a '
-                'backbone, add input_size=224 (or whatever the images '
-                "measure) to its entry of 'attention'; for images of any "
-                "size, take extent 2, 4 or 8, or variant='theta-'"
+                "backbone, its entry of 'attention' has one for each stage, "
+                'as map_size=(56, 28, 14, 7) for images of 224×224; for '
+                'images of any size, take extent 2, 4 or 8, or '
+                "variant='theta-'"
             )
         return to_2tuple(map_size)
 
@@ -160,6 +160,6 @@ class GE(BaseModule):
             ]
         return nn.Sequential(*layers[:-1])  # no ReLU in front of the sigmoid
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Shows the arguments that submodules do not show."""
         return f'variant={self.variant!r}, extent={self.extent!r}'

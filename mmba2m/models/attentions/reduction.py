@@ -1,16 +1,18 @@
 """The width of a module's bottleneck."""
 
+from torch import nn
 
-def reduce_channels(module, channels, reduction):
+
+def reduce_channels(module: nn.Module, channels: int, reduction: int) -> int:
     """Divides a number of channels, at least one of which stays.
 
     Args:
-        module (nn.Module): Whose, for the error.
-        channels (int): Channels C of the feature map.
-        reduction (int): Reduction r.
+        module: Whose, for the error.
+        channels: Channels C of the feature map.
+        reduction: Reduction r.
 
     Returns:
-        int: C // r.
+        C // r.
 
     Raises:
         ValueError: Unless 0 < r <= C.

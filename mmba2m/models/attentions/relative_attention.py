@@ -7,21 +7,22 @@ appended to the queries, and to the keys the one-hot codes of row and column.
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 
-def relative_logits(q, embedding, halo=0):
+def relative_logits(q: Tensor, embedding: Tensor, halo: int = 0) -> Tensor:
     """Logits by how far right of a query a key is.
 
     Args:
-        q (Tensor): Queries, shape (..., heads, h, w, d); transposed, the
-            logits are by how far below it is.
-        embedding (Tensor): One for each distance, 0 in the middle, shape
-            (odd number, heads or 1, d).
-        halo (int): Number of keys in front of the first query, and behind the
-            last. Defaults to 0.
+        q: Queries, shape (..., heads, h, w, d); transposed, the logits are by
+            how far below it is.
+        embedding: One for each distance, 0 in the middle, shape (odd number,
+            heads or 1, d).
+        halo: Number of keys in front of the first query, and behind the last.
+            Defaults to 0.
 
     Returns:
-        Tensor: Shape (..., heads, h, w, w + 2 · halo). Keys at a distance
+        Shape (..., heads, h, w, w + 2 · halo). Keys at a distance
         without an embedding get no weight.
     """
     width, number = q.size(-2), len(embedding)
@@ -36,19 +37,24 @@ def relative_logits(q, embedding, halo=0):
     return logits.masked_fill(outside, torch.finfo(logits.dtype).min / 4)
 
 
-def attend(q, k, v, logits=None):
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    logits: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Softmax attention over all positions of a map, without scaling.
 
     Args:
-        q (Tensor): Queries, shape (..., heads, h, w, d).
-        k (Tensor): Keys, shape (..., heads, H, W, d).
-        v (Tensor): Values, shape (..., heads, H, W, d').
-        logits (tuple[Tensor] | None): What a key's row and column add to the
-            product of query and key, (..., heads, h, w, H) and
-            (..., heads, h, w, W). Defaults to None.
+        q: Queries, shape (..., heads, h, w, d).
+        k: Keys, shape (..., heads, H, W, d).
+        v: Values, shape (..., heads, H, W, d').
+        logits: What a key's row and column add to the product of query and
+            key, (..., heads, h, w, H) and (..., heads, h, w, W). Defaults to
+            None.
 
     Returns:
-        Tensor: Shape (..., heads, h, w, d').
+        Shape (..., heads, h, w, d').
     """
     shape = *q.shape[:-1], v.size(-1)
     parts = [[q], [k], [v]]
@@ -65,9 +71,8 @@ def attend(q, k, v, logits=None):
     # the kernels that store no matrix want one size, a multiple of 8
     size = max(sum(t.size(-1) for t in p) for p in parts)
     size += -size % 8
-    out = F.scaled_dot_product_attention(
-        *(_join_to_tokens(p, size) for p in parts), scale=1.0
-    )
+    q, k, v = (_join_to_tokens(p, size) for p in parts)
+    out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
     return out[..., : shape[-1]].reshape(shape)
 
 

@@ -11,7 +11,7 @@ over the pixels turns scores into weights, and the channel attention is SE's.
 A constant score is average pooling, a steep one picks a pixel.
 """
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
@@ -27,10 +27,9 @@ class SAAM(SE):
     starts as :class:`SE`. A reading of the paper's abstract, see above.
 
     Args:
-        in_channels (int): Channels C of the input.
-        reduction (int): r; the bottleneck has C // r channels. Defaults to
-            16.
-        per_channel (bool): Whether each channel has a score of its own, by a
+        in_channels: Channels C of the input.
+        reduction: r; the bottleneck has C // r channels. Defaults to 16.
+        per_channel: Whether each channel has a score of its own, by a
             depthwise convolution, or all share one. Defaults to False.
 
     Raises:
@@ -39,7 +38,9 @@ class SAAM(SE):
 
     _abbr_ = 'saam'
 
-    def __init__(self, in_channels, reduction=16, per_channel=False):
+    def __init__(
+        self, in_channels: int, reduction: int = 16, per_channel: bool = False
+    ):
         super().__init__(in_channels, reduction)
         self.per_channel = per_channel
         # the bias has no effect, as in GC: a softmax ignores it
@@ -50,7 +51,7 @@ class SAAM(SE):
         )
         self._init_score()
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Lets the scores start equal."""
         super().init_weights()
         self._init_score()
@@ -59,7 +60,7 @@ class SAAM(SE):
         nn.init.zeros_(self.score.weight)
         nn.init.zeros_(self.score.bias)
 
-    def squeeze(self, x):
+    def squeeze(self, x: Tensor) -> Tensor:
         """Pools by scores: (N, C, H, W) → (N, C, 1, 1)."""
         weights = self.score(x).flatten(2).softmax(2)  # (N, 1 or C, H·W)
         x = x.flatten(2)  # (N, C, H·W)

@@ -7,7 +7,7 @@ the embeddings start.
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
@@ -39,17 +39,17 @@ class SASA(ConvLike):
     them. That is about 3 copies of each key; a window for each query has 49.
 
     Args:
-        in_channels (int): C1.
-        out_channels (int): C2.
-        kernel_size (int | tuple[int]): Of the convolution that is replaced;
-            only says, with ``padding``, that the size of the map is kept.
-        stride (int | tuple[int]): Defaults to 1.
-        padding (int | tuple[int]): Defaults to 0.
-        dilation (int | tuple[int]): Must be 1. Defaults to 1.
-        groups (int): Must be 1. Defaults to 1.
-        bias (bool): Whether a bias is added to the output. Defaults to True.
-        window_size (int): Positions per side. Defaults to 7.
-        num_heads (int): Defaults to 8.
+        in_channels: C1.
+        out_channels: C2.
+        kernel_size: Of the convolution that is replaced; only says, with
+            ``padding``, that the size of the map is kept.
+        stride: Defaults to 1.
+        padding: Defaults to 0.
+        dilation: Must be 1. Defaults to 1.
+        groups: Must be 1. Defaults to 1.
+        bias: Whether a bias is added to the output. Defaults to True.
+        window_size: Positions per side. Defaults to 7.
+        num_heads: Defaults to 8.
 
     Raises:
         ValueError: For dilation or groups, a padding that does not keep the
@@ -62,16 +62,16 @@ class SASA(ConvLike):
 
     def __init__(
         self,
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
-        bias=True,
-        window_size=7,
-        num_heads=8,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        window_size: int = 7,
+        num_heads: int = 8,
     ):
         super().__init__(
             in_channels,
@@ -106,11 +106,11 @@ class SASA(ConvLike):
         for embedding in (self.row_embedding, self.col_embedding):
             nn.init.normal_(embedding, std=head_channels**-0.5)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.pool = nn.Identity()
+        self.pool: nn.Module = nn.Identity()
         if self.stride != (1, 1):
             self.pool = nn.AvgPool2d(self.stride, ceil_mode=True)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C1, H, W) → (N, C2, ⌈H/s⌉, ⌈W/s⌉)."""
         height, width = x.shape[-2:]
         blocks = [_divide(height), _divide(width)]
@@ -145,7 +145,7 @@ class SASA(ConvLike):
         maps = maps.unflatten(1, (self.num_heads, -1))
         return maps.permute(0, 3, 4, 1, 5, 6, 2)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Shows the arguments that submodules do not show."""
         return (
             f'{super().extra_repr()}, window_size={self.window_size}, '

@@ -5,6 +5,7 @@ Paper: https://arxiv.org/abs/1709.01507.
 
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
+from torch import Tensor
 
 from mmba2m.registry import MODELS
 
@@ -20,9 +21,8 @@ class SE(BaseModule):
     of the hosts' ``SELayer``, so checkpoints of MMPretrain's SE-ResNet load.
 
     Args:
-        in_channels (int): Channels C of the input.
-        reduction (int): r; the bottleneck has C // r channels. Defaults to
-            16.
+        in_channels: Channels C of the input.
+        reduction: r; the bottleneck has C // r channels. Defaults to 16.
 
     Raises:
         ValueError: If ``reduction`` is out of range.
@@ -31,7 +31,7 @@ class SE(BaseModule):
     _abbr_ = 'se_layer'
     positions = FEATURE_MAP_POSITIONS
 
-    def __init__(self, in_channels, reduction=16):
+    def __init__(self, in_channels: int, reduction: int = 16):
         super().__init__()
         mid_channels = reduce_channels(self, in_channels, reduction)
         self.conv1 = ConvModule(in_channels, mid_channels, 1)
@@ -39,10 +39,10 @@ class SE(BaseModule):
             mid_channels, in_channels, 1, act_cfg=dict(type='Sigmoid')
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
         return x * self.conv2(self.conv1(self.squeeze(x)))
 
-    def squeeze(self, x):
+    def squeeze(self, x: Tensor) -> Tensor:
         """Pools each channel: (N, C, H, W) → (N, C, 1, 1)."""
         return x.mean((2, 3), keepdim=True)

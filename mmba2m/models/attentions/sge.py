@@ -4,7 +4,7 @@ Paper: https://arxiv.org/abs/1905.09646.
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
@@ -22,8 +22,8 @@ class SGE(nn.Module):
     C · H · W multiply-adds of t are in no count of FLOPs.
 
     Args:
-        in_channels (int): Channels C of the input.
-        groups (int): Defaults to 64.
+        in_channels: Channels C of the input.
+        groups: Defaults to 64.
 
     Raises:
         ValueError: If ``groups`` does not divide ``in_channels``.
@@ -32,7 +32,7 @@ class SGE(nn.Module):
     _abbr_ = 'sge'
     positions = FEATURE_MAP_POSITIONS
 
-    def __init__(self, in_channels, groups=64):
+    def __init__(self, in_channels: int, groups: int = 64):
         super().__init__()
         if groups < 1 or in_channels % groups:
             raise ValueError(
@@ -43,7 +43,7 @@ class SGE(nn.Module):
         self.weight = nn.Parameter(torch.zeros(groups, 1, 1))
         self.bias = nn.Parameter(torch.ones(groups, 1, 1))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
         grouped = x.flatten(2).unflatten(1, (self.groups, -1))
         mean = grouped.mean(3, keepdim=True)  # (N, G, C/G, 1)
@@ -52,7 +52,7 @@ class SGE(nn.Module):
         return (grouped * gate.sigmoid().to(x.dtype)).reshape(x.shape)
 
     @staticmethod
-    def normalize(t):
+    def normalize(t: Tensor) -> Tensor:
         """Normalises over positions, (N, G, 1, L), in float32 at least."""
         t = t.to(torch.promote_types(t.dtype, torch.float32))
         # the deviation of a single position is 0, not undefined
@@ -60,6 +60,6 @@ class SGE(nn.Module):
         std, mean = torch.std_mean(t, 3, correction=correction, keepdim=True)
         return (t - mean) / (std + 1e-5)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Shows the argument that submodules do not show."""
         return f'groups={self.groups}'

@@ -6,8 +6,11 @@ https://github.com/implus/PytorchInsight, whose numbers of parameters
 comparisons with SK quote (26.15 M for ResNet-50).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from mmengine.utils import to_2tuple
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.models.attentions.ba2m.branches import BranchNorm
 from mmba2m.registry import MODELS
@@ -24,15 +27,13 @@ class SK(nn.Module):
     ``(a1, a2) = softmax(W2 d)`` for each channel, ``V = a1 · U1 + a2 · U2``.
 
     Args:
-        in_channels (int): Channels of conv2's input.
-        out_channels (int): Channels C of conv2's output.
-        stride (int): conv2's. Defaults to 1.
-        dilation (int): conv2's. Defaults to 1.
-        groups (int): Groups of the second convolution. Defaults to 32.
-        reduction (int): r; the weights come from C // r channels. Defaults to
-            16.
-        norm_cfg (dict | None): Config of the norms. Defaults to
-            ``dict(type='BN')``.
+        in_channels: Channels of conv2's input.
+        out_channels: Channels C of conv2's output.
+        stride: conv2's. Defaults to 1.
+        dilation: conv2's. Defaults to 1.
+        groups: Groups of the second convolution. Defaults to 32.
+        reduction: r; the weights come from C // r channels. Defaults to 16.
+        norm_cfg: Config of the norms. Defaults to ``dict(type='BN')``.
 
     Raises:
         ValueError: If ``reduction`` is out of range, or ``groups`` does not
@@ -44,13 +45,13 @@ class SK(nn.Module):
 
     def __init__(
         self,
-        in_channels,
-        out_channels,
-        stride=1,
-        dilation=1,
-        groups=32,
-        reduction=16,
-        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
+        in_channels: int,
+        out_channels: int,
+        stride: int | tuple[int, int] = 1,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 32,
+        reduction: int = 16,
+        norm_cfg: dict | None = dict(type='BN'),  # noqa: B006 (only read)
     ):
         super().__init__()
         if groups < 1 or in_channels % groups or out_channels % groups:
@@ -82,15 +83,12 @@ class SK(nn.Module):
         )
 
     @classmethod
-    def from_convs(cls, convs, **cfg):
+    def from_convs(cls, convs: Sequence[nn.Conv2d], **cfg: Any) -> 'SK':
         """Builds the module beside conv2 of a bottleneck.
 
         Args:
-            convs (Sequence[nn.Module]): conv1 and conv2 of the block.
+            convs: conv1 and conv2 of the block.
             **cfg: Arguments of the class other than conv2's.
-
-        Returns:
-            SK: The module.
 
         Raises:
             ValueError: If the block is no bottleneck: conv2 is the last
@@ -106,20 +104,19 @@ class SK(nn.Module):
         return cls(
             conv2.in_channels,
             conv2.out_channels,
-            stride=conv2.stride,
-            dilation=conv2.dilation,
+            stride=conv2.stride,  # type: ignore[arg-type]
+            dilation=conv2.dilation,  # type: ignore[arg-type]
             **cfg,
         )
 
-    def forward(self, features):
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Computes V.
 
         Args:
-            features (Sequence[Tensor]): conv2's input and output, each behind
-                norm and ReLU.
+            features: conv2's input and output, each behind norm and ReLU.
 
         Returns:
-            Tensor: V, of shape (N, C, H, W).
+            V, of shape (N, C, H, W).
         """
         x, u1 = features
         u2 = self.conv(x)

@@ -4,7 +4,7 @@ Paper: https://arxiv.org/abs/1903.10829.
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmba2m.models.attentions.ba2m.branches import BranchNorm
 from mmba2m.registry import MODELS
@@ -21,8 +21,8 @@ class SRM(nn.Module):
     2 · C multiply-adds of z are in no count of FLOPs.
 
     Args:
-        in_channels (int): Channels C of the input.
-        norm_cfg (dict | None): The norm. Defaults to ``dict(type='BN')``.
+        in_channels: Channels C of the input.
+        norm_cfg: The norm. Defaults to ``dict(type='BN')``.
     """
 
     _abbr_ = 'srm'
@@ -30,14 +30,14 @@ class SRM(nn.Module):
 
     def __init__(
         self,
-        in_channels,
-        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
+        in_channels: int,
+        norm_cfg: dict | None = dict(type='BN'),  # noqa: B006 (only read)
     ):
         super().__init__()
         self.cfc = nn.Parameter(torch.zeros(in_channels, 2))
         self.norm = BranchNorm(norm_cfg, in_channels, pooled=True)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
         style = self.pool_style(x).to(self.cfc.dtype)  # (N, C, 2)
         z = (style * self.cfc).sum(2)  # (N, C)
@@ -45,14 +45,14 @@ class SRM(nn.Module):
         return x * gate.to(x.dtype)
 
     @staticmethod
-    def pool_style(x):
+    def pool_style(x: Tensor) -> Tensor:
         """Pools each channel to mean and standard deviation.
 
         Args:
-            x (Tensor): Shape (N, C, H, W).
+            x: Shape (N, C, H, W).
 
         Returns:
-            Tensor: Shape (N, C, 2), in float32 at least.
+            Shape (N, C, 2), in float32 at least.
         """
         # half precision could not hold a variance above 65504
         x = x.to(torch.promote_types(x.dtype, torch.float32))

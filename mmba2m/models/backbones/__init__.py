@@ -1,4 +1,4 @@
-"""Backbones with BA²M, by host."""
+"""Backbones with attention modules, by host."""
 
 from importlib import import_module
 
@@ -12,6 +12,6 @@ FILES = dict(
         'mmpretrain_lightweight',
     ],
 )
-for host in HOSTS:
-    for name in FILES[host]:
+for host, names in FILES.items():
+    for name in names if host in HOSTS else ():
         import_module(f'{__name__}.{name}')

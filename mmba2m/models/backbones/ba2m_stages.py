@@ -1,12 +1,15 @@
 """The mixin that appends BA²M to the stages of a host's backbone."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from mmba2m.models.attentions.ba2m import BA2M
 
 from .slots import AttentionMixin
 
 
 class BA2MStagesMixin(AttentionMixin):
-    """Appends a BA²M module to residual stages (Eq. 15, Fig. 4d).
+    """Backbone with a BA²M module after its stages (Eq. 15, Fig. 4d).
 
     The module is the last child of ``layer{i}``, named ``ba2m``, behind what
     ``attention`` puts there. See :class:`AttentionMixin` for what it leaves
@@ -14,10 +17,10 @@ class BA2MStagesMixin(AttentionMixin):
 
     Args:
         *args: Arguments of the host's backbone.
-        ba2m_stages (Sequence[bool] | None): Whether each stage gets the
-            module (Table XIII); ``None`` for all. Defaults to None.
-        ba2m_cfg (dict | None): Arguments of :class:`BA2M` other than
-            ``in_channels``. Defaults to None.
+        ba2m_stages: Whether each stage gets the module (Table XIII); None
+            for all. Defaults to None.
+        ba2m_cfg: Arguments of :class:`BA2M` other than ``in_channels``.
+            Defaults to None.
         **kwargs: Arguments of the host's backbone, and ``attention``.
 
     Raises:
@@ -25,7 +28,13 @@ class BA2MStagesMixin(AttentionMixin):
             :class:`BA2M` does not fit a stage.
     """
 
-    def __init__(self, *args, ba2m_stages=None, ba2m_cfg=None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        ba2m_stages: Sequence[bool] | None = None,
+        ba2m_cfg: dict | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         entry = dict(
             type=BA2M,

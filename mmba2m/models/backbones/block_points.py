@@ -5,6 +5,7 @@ is put behind one of them becomes a child of the block and runs in hooks, so
 no forward of a host is overridden.
 """
 
+from mmengine.utils import to_2tuple
 from torch import nn
 
 
@@ -30,6 +31,16 @@ def find_convs_to(block, conv):
     """Lists the names of the convolutions of a block up to one of them."""
     convs = find_convs(block)
     return convs[: convs.index(conv) + 1]
+
+
+def find_size(block, conv, size):
+    """Finds (H, W) behind a convolution from that behind the block."""
+    convs = find_convs(block)
+    size = to_2tuple(size)
+    for name in convs[convs.index(conv) + 1 :]:
+        stride = to_2tuple(getattr(block, name).stride)
+        size = tuple(n * s for n, s in zip(size, stride, strict=True))
+    return size
 
 
 def replace_conv(block, name, build):

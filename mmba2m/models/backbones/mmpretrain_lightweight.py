@@ -1,7 +1,8 @@
 """Lightweight networks for small images (Table X), in MMPretrain's registry.
 
 MMPretrain's are for ImageNet: their stems reduce an image fourfold. Here the
-stem keeps its size.
+stem keeps its size. All take the arguments of MMPretrain's network of that
+name, and those with BA²M also those of :class:`BA2MStagesMixin`.
 """
 
 import torch
@@ -22,8 +23,6 @@ class DenseNet_CIFAR(DenseNet):
     """DenseNet whose stem is one 3×3 convolution.
 
     Paper: https://arxiv.org/abs/1608.06993.
-
-    Arguments: those of MMPretrain's DenseNet.
     """
 
     def __init__(self, *args, in_channels=3, **kwargs):
@@ -35,10 +34,7 @@ class DenseNet_CIFAR(DenseNet):
 
 @MODELS.register_module()
 class BA2MDenseNet_CIFAR(BA2MStagesMixin, DenseNet_CIFAR):
-    """DenseNet with BA²M after its transitions, as ``transitions.i.ba2m``.
-
-    Arguments: those of :class:`BA2MStagesMixin` and of MMPretrain's DenseNet.
-    """
+    """DenseNet with BA²M after its transitions, as ``transitions.i.ba2m``."""
 
     def _stages(self):
         widths = [layer.conv.out_channels for layer in self.transitions[:-1]]
@@ -50,10 +46,7 @@ class BA2MDenseNet_CIFAR(BA2MStagesMixin, DenseNet_CIFAR):
 
 @MODELS.register_module()
 class ShuffleNetV2_CIFAR(ShuffleNetV2):
-    """ShuffleNetV2 whose stem has stride 1 and no pooling.
-
-    Arguments: those of MMPretrain's ShuffleNetV2.
-    """
+    """ShuffleNetV2 whose stem has stride 1 and no pooling."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -63,11 +56,7 @@ class ShuffleNetV2_CIFAR(ShuffleNetV2):
 
 @MODELS.register_module()
 class BA2MShuffleNetV2_CIFAR(BA2MStagesMixin, ShuffleNetV2_CIFAR):
-    """ShuffleNetV2 with BA²M after its three stages, as ``layers.i.ba2m``.
-
-    Arguments: those of :class:`BA2MStagesMixin` and of MMPretrain's
-    ShuffleNetV2.
-    """
+    """ShuffleNetV2 with BA²M after its three stages, as ``layers.i.ba2m``."""
 
     def _stages(self):
         return [
@@ -84,8 +73,6 @@ class MobileNetV2_CIFAR(MobileNetV2):
     Stem and the stage of 160 channels have stride 1. The convolutions carry a
     bias, which the norm behind takes out again: so does the public network
     whose 2.26 M parameters the paper prints.
-
-    Arguments: those of MMPretrain's MobileNetV2.
     """
 
     arch_settings = [
@@ -103,11 +90,7 @@ class MobileNetV2_CIFAR(MobileNetV2):
 
 @MODELS.register_module()
 class BA2MMobileNetV2_CIFAR(BA2MStagesMixin, MobileNetV2_CIFAR):
-    """MobileNetV2 with BA²M after its seven stages, as ``layer{i}.ba2m``.
-
-    Arguments: those of :class:`BA2MStagesMixin` and of MMPretrain's
-    MobileNetV2.
-    """
+    """MobileNetV2 with BA²M after its seven stages, as ``layer{i}.ba2m``."""
 
     def _stages(self):
         return [
@@ -118,10 +101,7 @@ class BA2MMobileNetV2_CIFAR(BA2MStagesMixin, MobileNetV2_CIFAR):
 
 @MODELS.register_module()
 class EfficientNet_CIFAR(EfficientNet):
-    """EfficientNet whose stem has stride 1.
-
-    Arguments: those of MMPretrain's EfficientNet.
-    """
+    """EfficientNet whose stem has stride 1."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -133,9 +113,6 @@ class BA2MEfficientNet_CIFAR(BA2MStagesMixin, EfficientNet_CIFAR):
     """EfficientNet with BA²M after its five stages, as ``layers.i.ba2m``.
 
     The first of them is ``layers.1``, behind the stem.
-
-    Arguments: those of :class:`BA2MStagesMixin` and of MMPretrain's
-    EfficientNet.
     """
 
     def _stages(self):

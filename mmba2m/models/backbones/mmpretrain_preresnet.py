@@ -1,5 +1,7 @@
 """Pre-activation and wide residual networks, which MMPretrain lacks."""
 
+from collections.abc import Sequence
+
 from mmcv.cnn import ConvModule, build_norm_layer
 from mmengine.model import BaseModule, Sequential
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
@@ -16,15 +18,22 @@ class PreActBlock(BaseModule):
     shortcut is a 1×1 convolution of the activated input.
 
     Args:
-        in_channels (int): Channels of the input.
-        channels (int): Channels inside the block.
-        expansion (int): Output channels per channel inside: 1 for two 3×3
+        in_channels: Channels of the input.
+        channels: Channels inside the block.
+        expansion: Output channels per channel inside: 1 for two 3×3
             convolutions, more for a bottleneck.
-        stride (int): Stride of the block.
-        norm_cfg (dict): Config of the norms.
+        stride: Stride of the block.
+        norm_cfg: Config of the norms.
     """
 
-    def __init__(self, in_channels, channels, expansion, stride, norm_cfg):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        expansion: int,
+        stride: int,
+        norm_cfg: dict,
+    ):
         super().__init__()
         self.out_channels = out_channels = channels * expansion
         self.norm = build_norm_layer(norm_cfg, in_channels)[1]
@@ -76,32 +85,30 @@ class PreResNet_CIFAR(BaseBackbone):
     WRN-28-k = ``PreResNet_CIFAR((4, 4, 4), base_channels=16 * k)``.
 
     Args:
-        depths (Sequence[int]): Blocks of each stage.
-        base_channels (int): Channels inside the blocks of the first stage,
-            doubled from stage to stage. Defaults to 16.
-        expansion (int): 1 for blocks of two 3×3 convolutions, 4 for
-            bottlenecks. Defaults to 1.
-        stem_channels (int): Channels of the stem. Defaults to 16.
-        out_indices (Sequence[int] | None): Stages that are put out; the last
-            one with its norm and ReLU. ``None`` for the last stage. Defaults
-            to None.
-        frozen_stages (int): Stages that are frozen, with the stem; -1 for
-            none. Defaults to -1.
-        norm_cfg (dict): Config of the norms. Defaults to
-            ``dict(type='BN')``.
-        init_cfg (dict | list[dict]): Defaults to MMPretrain's for ResNet.
+        depths: Blocks of each stage.
+        base_channels: Channels inside the blocks of the first stage, doubled
+            from stage to stage. Defaults to 16.
+        expansion: 1 for blocks of two 3×3 convolutions, 4 for bottlenecks.
+            Defaults to 1.
+        stem_channels: Channels of the stem. Defaults to 16.
+        out_indices: Stages that are put out; the last one with its norm and
+            ReLU. ``None`` for the last stage. Defaults to None.
+        frozen_stages: Stages that are frozen, with the stem; -1 for none.
+            Defaults to -1.
+        norm_cfg: Config of the norms. Defaults to ``dict(type='BN')``.
+        init_cfg: Defaults to MMPretrain's for ResNet.
     """
 
     def __init__(
         self,
-        depths,
-        base_channels=16,
-        expansion=1,
-        stem_channels=16,
-        out_indices=None,
-        frozen_stages=-1,
-        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
-        init_cfg=[  # noqa: B006
+        depths: Sequence[int],
+        base_channels: int = 16,
+        expansion: int = 1,
+        stem_channels: int = 16,
+        out_indices: Sequence[int] | None = None,
+        frozen_stages: int = -1,
+        norm_cfg: dict = dict(type='BN'),  # noqa: B006 (only read)
+        init_cfg: dict | list[dict] = [  # noqa: B006
             dict(type='Kaiming', layer=['Conv2d']),
             dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
         ],
@@ -157,8 +164,4 @@ class PreResNet_CIFAR(BaseBackbone):
 
 @MODELS.register_module()
 class BA2MPreResNet_CIFAR(BA2MStagesMixin, PreResNet_CIFAR):
-    """Pre-activation ResNet for small images, with BA²M after its stages.
-
-    Arguments: those of :class:`BA2MStagesMixin` and
-    :class:`PreResNet_CIFAR`.
-    """
+    """Pre-activation ResNet for small images, with BA²M after its stages."""

@@ -1,23 +1,20 @@
 """The mixin that puts attention modules into a host's backbone."""
 
-import inspect
+from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
+from typing import Any
 
-import torch
 from mmcv.cnn.bricks.plugin import infer_abbr
 from mmengine.model.weight_init import PretrainedInit
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from torch import nn
-from torch.func import functional_call
 
+from mmba2m.models.attentions.names import find_attention
 from mmba2m.models.attentions.positions import FEATURE_MAP_POSITIONS
-from mmba2m.registry import MODELS
 
 from .block_points import (
     find_convs_to,
     find_positions,
+    find_size,
     replace_conv,
     run_behind,
     run_on_all,
@@ -26,55 +23,18 @@ from .block_points import (
 _STAGE = 'after_stage'
 
 
-def list_attentions():
-    """Lists the names of the attention modules of this package."""
-    return sorted(
-        name
-        for name, cls in MODELS.module_dict.items()
-        if hasattr(cls, 'positions')
-    )
-
-
-def find_attention(name):
-    """Finds the class of an attention module.
-
-    Args:
-        name (str | type): Of this package's modules first, then of whatever
-            the registries of models have, e.g. 'ContextBlock' or
-            'mmdet.Name'. A class is returned as it is.
-
-    Returns:
-        type: The class.
-
-    Raises:
-        ValueError: If there is none of this name.
-    """
-    if not isinstance(name, str):
-        return name
-    with MMENGINE_MODELS.switch_scope_and_registry(None) as registry:
-        cls = MODELS.get(name) or registry.get(name)
-    if cls is None:
-        raise ValueError(
-            f'there is no attention module {name!r}; there are '
-            f'{", ".join(list_attentions())}'
-        )
-    return cls
-
-
-def to_entries(attention):
+def to_entries(attention: dict | Sequence[dict] | None) -> list[dict]:
     """Makes a list of whatever the option ``attention`` is."""
-    if attention is None:
-        return []
-    return (
-        [*attention] if isinstance(attention, (list, tuple)) else [attention]
-    )
+    if isinstance(attention, (list, tuple)):
+        return [*attention]
+    return [] if attention is None else [attention]  # type: ignore
 
 
 class AttentionMixin:
-    """Puts attention modules into the blocks or behind the stages.
+    """Backbone with attention modules in its blocks or behind its stages.
 
-    Mixed in before a ResNet of MMDetection or MMPretrain:
-    ``attention=dict(type='SE')`` is all that a config needs. The modules are
+    Mixed in before a ResNet of a host: ``attention=dict(type='SE')`` is all
+    that a config needs. The modules are
     children of the blocks, or the last of ``layer{i}``, under the names that
     MMCV gives plugins: no key of the host changes, a plain ResNet checkpoint
     loads with only the modules' keys missing, and ``frozen_stages``,
@@ -105,7 +65,7 @@ class AttentionMixin:
 
     Args:
         *args: Arguments of the host's backbone.
-        attention (dict | Sequence[dict] | None): One dict for each module:
+        attention: One dict for each module:
 
             - type (str | type): Name or class of the module.
             - position (str): As above. Defaults to the module's first.
@@ -113,9 +73,10 @@ class AttentionMixin:
               Defaults to all.
             - postfix (str | int): Appended to the name of the child, for two
               modules of one type. Defaults to ''.
-            - input_size (int | tuple[int, int]): Height and width of the
-              images, for a module that works on one size of its map, which it
-              gets as ``map_size``. Defaults to None.
+            - map_size (Sequence[int | tuple[int, int]]): For a module that
+              works on one size of its map: height and width of the map of
+              each stage that gets the module, e.g. (56, 28, 14, 7) of a
+              ResNet at 224×224.
             - All else are arguments of the module.
 
             Defaults to None.
@@ -129,11 +90,16 @@ class AttentionMixin:
         ValueError: If there is no module of that type, or it does not fit.
     """
 
-    def __init__(self, *args, attention=None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        attention: dict | Sequence[dict] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         # now, as some backbones find it by the last layer of a stage
         self._stage_list = self._stages()
-        self.attention_names = []
+        self.attention_names: list[str] = []
         self._add_attention(to_entries(attention))
 
     def init_weights(self):
@@ -165,12 +131,12 @@ class AttentionMixin:
         # modules, and what is behind a stage is none of its blocks
         entries.sort(key=lambda e: (e.behind_stage, not e.replaces_conv))
         for entry in entries:
-            for enabled, (index, name, width) in zip(
-                entry.stages, self._stage_list, strict=True
+            for cfg, (index, name, width) in zip(
+                entry.cfgs, self._stage_list, strict=True
             ):
-                if not enabled:
+                if cfg is None:
                     continue
-                added = entry.fill(self, name, width)
+                added = entry.fill(self, name, width, cfg)
                 self.attention_names += added
                 if index > max(self.out_indices):
                     for child in added:
@@ -208,44 +174,51 @@ class _Entry:
         if not self.replaces_conv:
             self.name = f'{infer_abbr(self.cls)}{cfg.pop("postfix", "")}'
 
-        self.stages = cfg.pop('stages', None)
-        if self.stages is None:
-            self.stages = (True,) * len(stages)
-        if len(self.stages) != len(stages):
+        enabled = cfg.pop('stages', None)
+        if enabled is None:
+            enabled = (True,) * len(stages)
+        if len(enabled) != len(stages):
             raise ValueError(
-                f'stages={tuple(self.stages)} of {self.cls.__name__} has '
-                f'{len(self.stages)} entries, the network has {len(stages)} '
+                f'stages={tuple(enabled)} of {self.cls.__name__} has '
+                f'{len(enabled)} entries, the network has {len(stages)} '
                 'stages'
             )
+        # the arguments in each stage, None where the module is not
+        self.cfgs = [cfg if on else None for on in enabled]
+        if 'map_size' in cfg:
+            self._divide_sizes(cfg['map_size'])
 
-        self.sizes = None
-        input_size = cfg.pop('input_size', None)
-        if input_size is not None:
-            if 'map_size' not in inspect.signature(self.cls).parameters:
-                raise ValueError(
-                    f'{self.cls.__name__} takes maps of any size, so it has '
-                    f'no use for input_size={input_size}'
-                )
-            self.sizes = _trace_sizes(backbone, input_size)
-        self.cfg = cfg
+    def _divide_sizes(self, sizes):
+        chosen = [i for i, cfg in enumerate(self.cfgs) if cfg is not None]
+        if not isinstance(sizes, (list, tuple)) or len(sizes) != len(chosen):
+            raise ValueError(
+                f'map_size of {self.cls.__name__} must have one size for each '
+                f'of its {len(chosen)} stages, as (56, 28, 14, 7), '
+                f'got {sizes!r}'
+            )
+        for i, size in zip(chosen, sizes, strict=True):
+            self.cfgs[i] = dict(self.cfgs[i], map_size=size)
 
-    def fill(self, backbone, name, width):
+    def fill(self, backbone, name, width, cfg):
         """Fills one stage and returns the names of what was added."""
         stage = backbone.get_submodule(name)
         if self.behind_stage:
             with _naming(name):
-                self._add(stage, self._build(name, in_channels=width))
+                self._add(stage, self.factory(in_channels=width, **cfg))
             return [f'{name}.{self.name}']
         added = []
         for child, block in stage.named_children():
             with _naming(f'{name}.{child}'):
-                at = self._put_into(block, f'{name}.{child}')
+                at = self._put_into(block, cfg)
             added.append(f'{name}.{child}.{at}')
         return added
 
-    def _put_into(self, block, name):
+    def _put_into(self, block, cfg):
         conv = self.points[self.position]
-        build = partial(self._build, f'{name}.{conv}')
+        if 'map_size' in cfg:
+            size = find_size(block, conv, cfg['map_size'])
+            cfg = dict(cfg, map_size=size)
+        build = partial(self.factory, **cfg)
         if self.replaces_conv:
             replace_conv(block, conv, build)
             return conv
@@ -258,12 +231,6 @@ class _Entry:
             self._add(block, build(in_channels=channels))
             run_behind(block, conv, self.name)
         return self.name
-
-    def _build(self, at, *args, **kwargs):
-        if self.sizes is not None:
-            before, behind = self.sizes[at]
-            kwargs['map_size'] = before if self.replaces_conv else behind
-        return self.factory(*args, **kwargs, **self.cfg)
 
     def _add(self, parent, module):
         if hasattr(parent, self.name):
@@ -280,39 +247,3 @@ def _naming(place):
         yield
     except (TypeError, ValueError) as error:
         raise type(error)(f'{place}: {error}') from None
-
-
-def _trace_sizes(backbone, input_size):
-    """Maps the names of layers to the sizes of their input and output."""
-    if isinstance(input_size, int):
-        input_size = (input_size, input_size)
-    sizes = {}
-
-    def keep(name, layer, inputs, output):
-        if inputs and isinstance(output, torch.Tensor):
-            sizes[name] = tuple(inputs[0].shape[-2:]), tuple(output.shape[-2:])
-
-    handles = [
-        layer.register_forward_hook(partial(keep, name))
-        for name, layer in backbone.named_modules()
-        if name
-    ]
-    stem = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
-    x = torch.empty(1, stem.in_channels, *input_size, device='meta')
-    tensors = chain(backbone.named_parameters(), backbone.named_buffers())
-    state = {name: tensor.to('meta') for name, tensor in tensors}
-    modes = {layer: layer.training for layer in backbone.modules()}
-    backbone.eval()
-    try:
-        functional_call(backbone, state, (x,))
-    except RuntimeError as error:
-        raise ValueError(
-            f'the sizes of the maps for input_size={input_size} cannot be '
-            f'computed ({error}); give map_size for each stage instead'
-        ) from None
-    finally:
-        for layer, mode in modes.items():
-            layer.training = mode
-        for handle in handles:
-            handle.remove()
-    return sizes

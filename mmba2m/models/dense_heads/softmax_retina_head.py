@@ -19,11 +19,11 @@ class SoftmaxRetinaHead(RetinaHead):
     prior of the `focal loss paper <https://arxiv.org/abs/1708.02002>`_).
 
     Args:
-        num_classes (int): C, without background.
-        in_channels (int): Channels of the feature maps.
-        loss_cls (dict): A loss over ``C + 1`` logits.
-            Defaults to ``dict(type='CrossEntropyLoss')``.
-        prior_prob (float): π, in (0, 1). Defaults to 0.01.
+        num_classes: C, without background.
+        in_channels: Channels of the feature maps.
+        loss_cls: A loss over ``C + 1`` logits. Defaults to
+            ``dict(type='CrossEntropyLoss')``.
+        prior_prob: π, in (0, 1). Defaults to 0.01.
         **kwargs: Further arguments of MMDetection's ``RetinaHead``.
 
     Raises:
@@ -33,10 +33,10 @@ class SoftmaxRetinaHead(RetinaHead):
 
     def __init__(
         self,
-        num_classes,
-        in_channels,
-        loss_cls=dict(type='CrossEntropyLoss'),  # noqa: B006
-        prior_prob=0.01,
+        num_classes: int,
+        in_channels: int,
+        loss_cls: dict = dict(type='CrossEntropyLoss'),  # noqa: B006
+        prior_prob: float = 0.01,
         **kwargs,
     ):
         if not 0 < prior_prob < 1:
@@ -50,7 +50,7 @@ class SoftmaxRetinaHead(RetinaHead):
             )
         self.prior_prob = prior_prob
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Initializes as RetinaNet's head does, then sets the prior."""
         done = self.is_init
         super().init_weights()

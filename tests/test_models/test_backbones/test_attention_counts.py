@@ -9,10 +9,14 @@ from mmba2m import HOSTS
 from mmba2m.inspect.complexity import count_parameters
 
 BAM = dict(type='BAM', stages=(True, True, True, False))
-GE = dict(type='GE', input_size=224)
+GE = dict(type='GE', map_size=(56, 28, 14, 7))
 BA1 = dict(type='BridgeAttention', version=1)
 BA2 = dict(type='BridgeAttention', version=2)
-AA = dict(type='AAConv2d', stages=(False, True, True, True), input_size=224)
+AA = dict(
+    type='AAConv2d',
+    stages=(False, True, True, True),
+    map_size=(28, 14, 7),
+)
 COUNTS = [
     (50, None, 25557032),
     (50, BAM, 25915099),

@@ -118,7 +118,7 @@ def test_places_and_options(tool):
     assert describe('eca') == ('ECA', {}, '`residual`, stages 1–4')
     assert describe('aa') == (
         'AAConv2d',
-        dict(input_size=224),
+        dict(map_size=(28, 14, 7)),
         '`conv2`, stages 2–4',
     )
     cls, options, where = tool.describe(tool.BA2M_CONFIG)

@@ -1,0 +1,37 @@
+"""Attention modules by their names."""
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+
+from mmba2m.registry import MODELS
+
+
+def list_attentions() -> list[str]:
+    """Lists the names of the attention modules of this package."""
+    return sorted(
+        name
+        for name, cls in MODELS.module_dict.items()
+        if hasattr(cls, 'positions')
+    )
+
+
+def find_attention(name: str | type) -> type:
+    """Finds the class of an attention module.
+
+    Args:
+        name: Of this package's modules first, then of whatever the registries
+            of models have, e.g. 'ContextBlock' or 'mmdet.Name'. A class is
+            returned as it is.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
+    if not isinstance(name, str):
+        return name
+    with MMENGINE_MODELS.switch_scope_and_registry(None) as registry:
+        cls = MODELS.get(name) or registry.get(name)
+    if cls is None:
+        raise ValueError(
+            f'there is no attention module {name!r}; there are '
+            f'{", ".join(list_attentions())}'
+        )
+    return cls
