@@ -1,8 +1,7 @@
-"""Predicts on images or videos, draws what is found, and lists it in JSON.
+"""Predicts on images, draws what is found, and lists it in JSON.
 
-Detectors and classifiers alike. In --out-dir, vis/ has the drawn images and
-videos, under their names relative to the input, and predictions.json what is
-on them.
+Detectors and classifiers alike. In --out-dir, vis/ has the drawn images,
+under their names relative to the input, and predictions.json what is on them.
 """
 
 import argparse
@@ -11,28 +10,29 @@ import json
 import os
 import pickle
 import sys
-import tempfile
-import urllib.request
+import time
 from collections import Counter
-from contextlib import contextmanager
-from pathlib import Path
+from itertools import groupby, islice
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
-import cv2
 import mmcv
-import numpy as np
 
 from mmba2m.checkpoints.files import atomic_write, use_safe_loading
-from mmba2m.inspect.inference import load_predictor
+from mmba2m.inspect import load_network, read_trained
+from mmba2m.inspect.inference import Predictor
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm')
+KNOWN = IMAGES + VIDEOS
+#: seconds between two times that predictions.json is written
+SAVE_EVERY = 10
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        'input', help='image, video, folder, glob pattern (quoted) or URL'
+        'input', help='image, folder, glob pattern (quoted), URL or video'
     )
     parser.add_argument(
         'model', help='config file, or a checkpoint that holds its config'
@@ -52,249 +52,165 @@ def parse_args(argv=None):
     )
     parser.add_argument(
         '--batch-size',
-        type=positive,
+        type=int,
         default=1,
         help='images at once, 1 by default; only images of one size go '
         'together, so that none changes what is found on another',
     )
-    parser.add_argument(
-        '--palette',
-        default='none',
-        choices=['coco', 'voc', 'citys', 'random', 'none'],
-        help='colours of boxes, by default those of the config',
-    )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.batch_size < 1:
+        parser.error('--batch-size must be positive')
+    return args
 
 
-def positive(text):
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text} must be positive')
-    return int(text)
-
-
-@contextmanager
-def local_input(source):
-    """Yields the name of a local file or pattern, downloading a URL."""
-    url = urlparse(source)
-    if url.scheme not in ('http', 'https'):
-        yield source
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        name = Path(unquote(url.path)).name or 'image'
-        path = Path(folder, name)
-        try:
-            with urllib.request.urlopen(source, timeout=60) as response:
-                path.write_bytes(response.read())
-        except (OSError, ValueError) as error:
-            raise OSError(f'{source}: {error}') from error
-        yield str(path)
-
-
-def find_files(source, drawn):
+def find_inputs(source, results):
     """Finds images and videos.
 
     Args:
-        source (str): A file, a folder, which is searched below, or a pattern.
-        drawn (Path): Folder that is left out, that of the results.
+        source (str): A file, a URL, a folder, which is searched below, or a
+            pattern.
+        results (Path): Folder that is left out.
 
     Returns:
-        tuple[Path, list[Path]]: What names are relative to, and the files.
+        dict[str, str]: Paths or URLs by their names relative to the input.
 
     Raises:
         FileNotFoundError: If there are none.
     """
-    path = Path(source)
-    if path.is_file():
-        files, root = [path], path.parent
-    elif path.is_dir():
-        files, root = sorted(path.rglob('*')), path
-    else:
-        files = sorted(map(Path, glob.glob(source, recursive=True)))
-        folders = {str(file.parent) for file in files}
-        root = Path(os.path.commonpath(folders)) if folders else path
-    if not path.is_file():
-        files = [file for file in files if is_known(file)]
-    drawn = drawn.resolve()
-    left = [file for file in files if drawn not in file.resolve().parents]
-    if not left:
-        reason = f', but those of {drawn}' if files else ''
+    if source.startswith(('http://', 'https://')):
+        name = PurePosixPath(unquote(urlparse(source).path)).name
+        return {name or 'image': source}
+    files, root = [Path(source)], Path(source)
+    if not root.is_file():
+        pattern = f'{glob.escape(source)}/**' if root.is_dir() else source
+        files = map(Path, sorted(glob.glob(pattern, recursive=True)))
+        files = [path for path in files if path.suffix.lower() in KNOWN]
+    results = results.resolve()
+    files = [path for path in files if results not in path.resolve().parents]
+    if not files:
         raise FileNotFoundError(
-            f'{source}: no such file, or no image or video there{reason}'
+            f'{source}: no such file, or no image or video there but those '
+            f'of {results}'
         )
-    return root, left
-
-
-def is_known(path):
-    return path.is_file() and path.suffix.lower() in IMAGES + VIDEOS
-
-
-def read_image(path):
-    """Reads an image as BGR, or None if it is none."""
-    try:
-        return mmcv.imread(path)
-    except (OSError, cv2.error):
-        return None
+    if not root.is_dir():
+        root = os.path.commonpath([path.parent for path in files])
+    return {path.relative_to(root).as_posix(): str(path) for path in files}
 
 
 def batch(items, size):
-    """Groups neighbours whose images have one size.
-
-    Args:
-        items (Iterable[tuple]): Image last.
-        size (int): Items at most.
-
-    Yields:
-        list[tuple]: Items.
-    """
-    group = []
-    for item in items:
-        full = len(group) == size
-        if group and (full or group[0][-1].shape != item[-1].shape):
-            yield group
-            group = []
-        group.append(item)
-    if group:
-        yield group
+    """Groups neighbours whose images have one size, ``size`` at most."""
+    for _, group in groupby(items, key=lambda item: item[1].shape):
+        while chunk := list(islice(group, size)):
+            yield chunk
 
 
 class Demo:
-    """Runs a predictor over files, and collects what it finds."""
+    """Runs a predictor over images, and writes down what it finds."""
 
-    def __init__(self, predictor, out_dir, score_thr, batch_size):
+    def __init__(self, predictor, backend, args):
         self.predictor = predictor
-        self.folder = out_dir / 'vis'
-        self.score_thr = score_thr
-        self.batch_size = batch_size
-        self.results = []
-        self.unreadable = []
-
-    def run(self, root, files):
-        """Runs over files; their names become relative to ``root``."""
-        videos = [file for file in files if file.suffix.lower() in VIDEOS]
-        images = [file for file in files if file not in videos]
-        self._run_images(root, images)
-        for video in videos:
-            self._run_video(video, video.relative_to(root).as_posix())
-
-    def _run_images(self, root, files):
-        for group in batch(self._read(root, files), self.batch_size):
-            # paths, so that the config's own loader reads them
-            paths = [str(path) for path, _, _ in group]
-            samples = self.predictor.predict(paths, self.score_thr)
-            for (_, name, image), sample in zip(group, samples, strict=True):
-                found = self.predictor.to_dicts(sample)
-                height, width = image.shape[:2]
-                self.results.append(
-                    dict(
-                        image=name,
-                        width=width,
-                        height=height,
-                        predictions=found,
-                    )
-                )
-                drawn = self.predictor.draw(image, sample)
-                mmcv.imwrite(
-                    drawn, str(self._name_drawn(name, IMAGES, '.png'))
-                )
-                print(f'{name}: {describe(found)}')
-
-    def _read(self, root, files):
-        for file in files:
-            image = read_image(file)
-            if image is None:
-                self.unreadable.append(file.relative_to(root).as_posix())
-                continue
-            yield file, file.relative_to(root).as_posix(), image
-
-    def _run_video(self, file, name):
-        video = mmcv.VideoReader(str(file))
-        if not video.opened or video.width == 0:
-            self.unreadable.append(name)
-            return
-        fps = video.fps or 25
-        out = self._name_drawn(name, ('.mp4',), '.mp4')
-        out.parent.mkdir(parents=True, exist_ok=True)
-        frames, writer = [], None
-        for group in batch(enumerate(video), self.batch_size):
-            images = [image for _, image in group]
-            samples = self.predictor.predict(images, self.score_thr)
-            for (index, image), sample in zip(group, samples, strict=True):
-                frames.append(
-                    dict(
-                        frame=index,
-                        predictions=self.predictor.to_dicts(sample),
-                    )
-                )
-                drawn = np.ascontiguousarray(
-                    self.predictor.draw(image, sample)
-                )
-                writer = writer or open_video(out, fps, drawn)
-                writer.write(drawn)
-        if writer is None:
-            self.unreadable.append(name)
-            return
-        writer.release()
-        height, width = image.shape[:2]
-        self.results.append(
-            dict(
-                video=name, width=width, height=height, fps=fps, frames=frames
-            )
+        self.backend = backend
+        self.args = args
+        self.out = args.out_dir / 'predictions.json'
+        self.unreadable = {}
+        self.content = dict(
+            input=args.input,
+            model=args.model,
+            checkpoint=args.checkpoint or args.model,
+            score_thr=args.score_thr,
+            classes=predictor.classes,
+            results=[],
+            unreadable=self.unreadable,
         )
-        print(f'{name}: {len(frames)} frames')
 
-    def _name_drawn(self, name, suffixes, other):
-        # a format that cannot be written gets another suffix
-        if Path(name).suffix.lower() not in suffixes:
-            name += other
-        return self.folder / name
+    def run(self, inputs):
+        """Runs over what :func:`find_inputs` found."""
+        self.args.out_dir.mkdir(parents=True, exist_ok=True)
+        saved = time.monotonic()
+        try:
+            for group in batch(self.read(inputs), self.args.batch_size):
+                self.predict(group)
+                if time.monotonic() - saved >= SAVE_EVERY:
+                    self.save()
+                    saved = time.monotonic()
+        finally:  # also where it is interrupted
+            self.save()
+
+    def read(self, inputs):
+        """Yields names and images; a video is one image for each frame."""
+        for name, path in inputs.items():
+            video = Path(name).suffix.lower() in VIDEOS
+            try:
+                if video:
+                    frames = mmcv.VideoReader(path)
+                else:
+                    frames = [mmcv.imread(path, backend=self.backend)]
+                if next(iter(frames), None) is None:
+                    raise ValueError('it cannot be decoded')
+                for i, frame in enumerate(frames):
+                    yield f'{name}/{i:06}.jpg' if video else name, frame
+            except Exception as error:  # whatever a decoder raises
+                self.refuse(name, error)
+
+    def predict(self, group):
+        """Predicts on a batch, or on each alone where one of it is bad."""
+        names, images = zip(*group, strict=True)
+        try:
+            found = self.predictor.predict([*images], self.args.score_thr)
+        except Exception as error:
+            if len(group) == 1:
+                self.refuse(names[0], error)
+            else:
+                for one in group:
+                    self.predict([one])
+            return
+        for name, image, one in zip(names, images, found, strict=True):
+            predictions, drawn = one
+            height, width = image.shape[:2]
+            result = dict(
+                image=name, width=width, height=height, predictions=predictions
+            )
+            self.content['results'].append(result)
+            suffix = '' if Path(name).suffix.lower() in IMAGES else '.png'
+            out = self.args.out_dir / 'vis' / f'{name}{suffix}'
+            mmcv.imwrite(drawn, str(out))
+            print(f'{name}: {describe(predictions)}')
+
+    def refuse(self, name, error):
+        """Lists what could not be read or predicted on, with the reason."""
+        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+        self.unreadable[name] = reason
+        print(f'{name}: {reason}')
+
+    def save(self):
+        """Writes ``predictions.json`` with all that there is by now."""
+        with atomic_write(self.out) as stream:
+            stream.write(json.dumps(self.content, indent=1).encode())
 
 
-def open_video(path, fps, frame):
-    height, width = frame.shape[:2]
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, (width, height)
-    )
-    if not writer.isOpened():
-        raise OSError(f'{path}: this OpenCV cannot write MP4 videos')
-    return writer
-
-
-def describe(found):
+def describe(predictions):
     """One line on an image: what was found, or the likeliest class."""
-    names = [one['class'] or f'class {one["label"]}' for one in found]
-    if found and 'box' not in found[0]:
-        return f'{names[0]} {found[0]["score"]:.3f}'
+    names = [one['class'] or f'class {one["label"]}' for one in predictions]
+    if predictions and 'box' not in predictions[0]:
+        return f'{names[0]} {predictions[0]["score"]:.3f}'
     counts = Counter(names).most_common()
     return ', '.join(f'{n} {name}' for name, n in counts) or 'nothing'
 
 
 def demo(args):
-    with local_input(args.input) as source:
-        root, files = find_files(source, args.out_dir / 'vis')
-        use_safe_loading()
-        predictor = load_predictor(
-            args.model, args.checkpoint, args.device, args.palette
-        )
-        run = Demo(predictor, args.out_dir, args.score_thr, args.batch_size)
-        run.run(root, files)
-    content = dict(
-        input=args.input,
-        model=args.model,
-        checkpoint=args.checkpoint or args.model,
-        score_thr=args.score_thr,
-        classes=predictor.classes,
-        results=run.results,
-        unreadable=run.unreadable,
-    )
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    out = args.out_dir / 'predictions.json'
-    with atomic_write(out) as stream:
-        stream.write(json.dumps(content, indent=1).encode())
-    print(f'wrote {out}')
+    inputs = find_inputs(args.input, args.out_dir / 'vis')
+    use_safe_loading()
+    cfg, checkpoint = read_trained(args.model, args.checkpoint)
+    path = args.checkpoint or args.model
+    network = load_network(cfg, checkpoint, args.device, path)
+    loader = cfg.test_dataloader.dataset.pipeline[0]
+    run = Demo(Predictor(cfg, network), loader.get('imdecode_backend'), args)
+    run.run(inputs)
+    print(f'wrote {run.out}')
     if run.unreadable:
         raise ValueError(
-            f'{len(run.unreadable)} of {len(files)} could not be read as '
-            f'image or video: {", ".join(run.unreadable)}'
+            f'{len(run.unreadable)} could not be read or predicted on: '
+            f'{", ".join(run.unreadable)}'
         )
 
 

@@ -1,54 +1,144 @@
-"""Trained networks and data sets of a config, without a runner."""
+"""The one way from files to a trained network and its data."""
 
 from copy import deepcopy
+from pathlib import Path
 
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from torch import nn
 
-from mmba2m.engine.runner import Runner
+from mmba2m import HOSTS
 from mmba2m.checkpoints.checks import check_checkpoint
+from mmba2m.checkpoints.embedded_config import read_embedded_config
 from mmba2m.checkpoints.files import load_checkpoint
 from mmba2m.data_checks import check_data
+from mmba2m.engine.runner import Runner
+
+CONFIG_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
-def load_network(cfg, checkpoint):
+def read_trained(
+    model: str, checkpoint: str | None = None
+) -> tuple[Config, dict]:
+    """Reads a config and a checkpoint, each once.
+
+    Args:
+        model: A config file and, with it, ``checkpoint``; or a checkpoint
+            that holds its config, as those of MMEngine's Runner do.
+        checkpoint: A checkpoint file. Defaults to None.
+
+    Returns:
+        The config and what the checkpoint file holds.
+
+    Raises:
+        ValueError: If one of the two is missing.
+        FileNotFoundError: If there is no such file.
+        pickle.UnpicklingError: If the checkpoint would run code.
+    """
+    if checkpoint is not None:
+        return Config.fromfile(model), load_checkpoint(checkpoint)
+    if Path(model).suffix in CONFIG_SUFFIXES:
+        raise ValueError(f'{model} is a config: name its checkpoint as well')
+    content = load_checkpoint(model)
+    if 'cfg' not in (content.get('meta') or {}):
+        raise ValueError(
+            f'{model} has no config in it: name its config before it'
+        )
+    try:
+        return read_embedded_config(content), content
+    except ValueError as error:
+        raise ValueError(f'{model}: {error}') from error
+
+
+def load_network(
+    cfg: Config,
+    checkpoint: dict,
+    device: str | None = None,
+    path: str = 'it',
+) -> nn.Module:
     """Builds the network of a config with the weights of a checkpoint.
 
     Args:
-        cfg (Config): The config of a detector or classifier; it stays as it
-            is.
-        checkpoint (str): Checkpoint file.
+        cfg: The config of a detector or classifier; it stays as it is.
+        checkpoint: What was read of a checkpoint file.
+        device: Where it is to be. Defaults to a GPU if there is one.
+        path: Where the checkpoint is from, for messages. Defaults to 'it'.
 
     Returns:
-        nn.Module: In ``eval()``, on the GPU if there is one.
+        The network in ``eval()``, SyncBN as BatchNorm. Its ``dataset_meta``
+        has the ``classes`` (and ``palette``) of the checkpoint, else those of
+        the config, if any.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is a checkpoint of another network.
+        ValueError: If it is a checkpoint of another network, or the config is
+            for no host that is installed.
     """
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = deepcopy(cfg.model)
+    host = find_host(cfg)
+    init_default_scope(host)
+    model_cfg = deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:  # as the Runner does
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(model)
-    check_checkpoint(model, checkpoint, strict=True)
-    state = load_checkpoint(checkpoint)
-    state = state.get('state_dict', state)
-    model.load_state_dict(
-        {key.removeprefix('module.'): value for key, value in state.items()}
+        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    network = MODELS.build(model_cfg)
+    check_checkpoint(network, checkpoint, path, strict=True)
+    weights = checkpoint.get('state_dict', checkpoint)
+    network.load_state_dict(
+        {key.removeprefix('module.'): weights[key] for key in weights}
     )
-    return model.to(get_device()).eval()
+    saved = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    network.dataset_meta = {
+        **_read_dataset_meta(cfg, host),
+        **{key.lower(): value for key, value in saved.items()},
+    }
+    network = revert_sync_batchnorm(network)
+    return network.to(device or get_device()).eval()
 
 
-def build_dataset(cfg, split='test'):
+def find_host(cfg: Config) -> str:
+    """Finds the library that a config is for.
+
+    Args:
+        cfg: The config of a detector or classifier.
+
+    Returns:
+        'mmdet' or 'mmpretrain'.
+
+    Raises:
+        ValueError: If it is for neither, or for one that is not installed.
+    """
+    host = cfg.get('default_scope') or str(cfg.model.type).split('.')[0]
+    if host not in HOSTS:
+        raise ValueError(
+            f'the config is for {host!r} (its default_scope), and of '
+            f'mmdet and mmpretrain there is {" and ".join(HOSTS)} here'
+        )
+    return host
+
+
+def _read_dataset_meta(cfg: Config, host: str) -> dict:
+    """What a config has on its test set, itself or by the set's class."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    cls = dataset.get('type')
+    if isinstance(cls, str):
+        with DATASETS.switch_scope_and_registry(host) as registry:
+            cls = registry.get(cls)
+    return {
+        **(getattr(cls, 'METAINFO', None) or {}),
+        **(dataset.get('metainfo') or {}),
+    }
+
+
+def build_dataset(cfg: Config, split: str = 'test') -> BaseDataset:
     """Builds a data set of a config.
 
     Args:
-        cfg (Config): The config of a detector or classifier.
-        split (str): 'train', 'val' or 'test'. Defaults to 'test'.
+        cfg: The config of a detector or classifier.
+        split: 'train', 'val' or 'test'. Defaults to 'test'.
 
     Returns:
-        Dataset: With the pipeline of that data loader.
+        The data set, with the pipeline of that data loader.
 
     Raises:
         FileNotFoundError: If data are missing.

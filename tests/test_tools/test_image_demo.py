@@ -1,8 +1,8 @@
 import http.server
 import json
 import re
-import runpy
 import shutil
+import sys
 import threading
 from functools import partial
 
@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from random_checkpoints import CLASSES, ROOT, load_config, save_random
+from tool_runs import run_tool
 
 from mmba2m import HOSTS
+from mmba2m.inspect.inference import Predictor
 
 pytestmark = [
     pytest.mark.skipif('mmdet' not in HOSTS, reason='needs MMDetection'),
@@ -31,7 +33,7 @@ def draw_image(seed, height=64, width=96):
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp('checkpoints')
     return {
-        host: str(save_random(load_config(host), folder / f'{host}.pth'))
+        host: save_random(load_config(host), folder / f'{host}.pth')
         for host in HOSTS
     }
 
@@ -49,45 +51,59 @@ def images(tmp_path):
 
 
 @pytest.fixture
-def run(tmp_path, capsys):
-    """Runs the tool; what it wrote, or the message it ends with."""
-    tool = runpy.run_path(f'{ROOT}/tools/image_demo.py')
+def run(tmp_path):
+    """Runs the tool; what it wrote, or the text where it fails."""
 
     def run(*args, fails=False):
-        out_dir = tmp_path / f'out{len(list(tmp_path.glob("out*")))}'
-        args = [*map(str, args), '--out-dir', str(out_dir), '--device', 'cpu']
-        message = None
-        try:
-            tool['main'](args)
-        except SystemExit as error:
-            message = error.code
-        assert bool(message) == fails, message
-        if fails:
-            assert message.startswith('image_demo: ')
-        out = out_dir / 'predictions.json'
-        run.content = json.loads(out.read_text()) if out.exists() else None
-        run.printed = capsys.readouterr().out
-        return message if fails else (run.content, out_dir / 'vis')
+        out = tmp_path / f'out{len(list(tmp_path.glob("out*")))}'
+        options = '--out-dir', out, '--device', 'cpu'
+        run.text = run_tool('image_demo.py', *args, *options, fails=fails)
+        assert 'Traceback' not in run.text
+        file = out / 'predictions.json'
+        run.content = json.loads(file.read_text()) if file.exists() else None
+        return run.text if fails else (run.content, out / 'vis')
 
     return run
 
 
-def test_detections_are_those_of_the_inferencer(run, images, checkpoints):
+def test_detections_are_those_of_the_inferencer(
+    run, images, checkpoints, monkeypatch
+):
+    """With one read of the checkpoint and of each image, and one build."""
     from mmdet.apis import DetInferencer
 
+    calls = []
+
+    def count(owner, name):
+        original = getattr(owner, name)
+
+        def counted(*args, **kwargs):
+            calls.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(torch, 'load')
+    count(mmcv.image.io.cv2, 'imdecode')
+    count(sys.modules['mmdet.models'].FasterRCNN, '__init__')
     content, vis = run(images, checkpoints['mmdet'], '--score-thr', 0.2)
+    assert calls.count('load') == calls.count('__init__') == 1
+    assert calls.count('imdecode') == 5
+    monkeypatch.undo()
+
     names = ['a.png', 'b.png', 'c.png', 'd.png', 'more/a.png']
     assert [result['image'] for result in content['results']] == names
     assert content['classes'] == list(CLASSES)
     infer = DetInferencer(
-        weights=checkpoints['mmdet'], device='cpu', show_progress=False
+        weights=str(checkpoints['mmdet']), device='cpu', show_progress=False
     )
     kept = 0
     for result in content['results']:
-        path = images / result['image']
-        image = cv2.imread(str(path))
+        path = str(images / result['image'])
+        image = cv2.imread(path)
         assert (result['height'], result['width']) == image.shape[:2]
-        expected = infer(str(path))['predictions'][0]
+        by_host = infer(path, return_vis=True, pred_score_thr=0.2)
+        (expected,), (shown,) = by_host.values()
         found = result['predictions']
         number = sum(score >= 0.2 for score in expected['scores'])
         kept += number
@@ -96,20 +112,10 @@ def test_detections_are_those_of_the_inferencer(run, images, checkpoints):
         assert [one['label'] for one in found] == expected['labels'][:number]
         assert all(one['class'] == CLASSES[one['label']] for one in found)
         drawn = cv2.imread(str(vis / result['image']))
-        assert drawn.shape == image.shape
+        assert np.array_equal(drawn, shown[..., ::-1])
         assert np.array_equal(drawn, image) == (not found)
     assert kept
-    assert 'more/a.png: ' in run.printed
-
-
-def test_nothing_is_drawn_where_nothing_is_found(run, images, checkpoints):
-    path = images / 'a.png'
-    content, vis = run(path, checkpoints['mmdet'], '--score-thr', 1)
-    assert content['results'][0]['predictions'] == []
-    assert 'a.png: nothing\n' in run.printed
-    assert np.array_equal(
-        cv2.imread(str(vis / 'a.png')), cv2.imread(str(path))
-    )
+    assert 'more/a.png: ' in run.text
 
 
 @pytest.mark.parametrize('host', HOSTS)
@@ -118,8 +124,9 @@ def test_no_image_depends_on_others_of_its_batch(
 ):
     """Nor by padding: two sizes do not meet in a batch."""
     options = '--score-thr', 0.19
-    alone, _ = run(images, checkpoints[host], *options)
-    together, _ = run(images, checkpoints[host], *options, '--batch-size', 4)
+    source = images / '[a-c].png'  # the last has another size
+    alone, _ = run(source, checkpoints[host], *options)
+    together, _ = run(source, checkpoints[host], *options, '--batch-size', 4)
     scores = []
     for one, other in zip(alone['results'], together['results'], strict=True):
         assert one['image'] == other['image']
@@ -143,10 +150,10 @@ def test_a_classifier_lists_its_five_likeliest_classes(
 
     content, vis = run(images / '[ab].png', checkpoints['mmpretrain'])
     assert [one['image'] for one in content['results']] == ['a.png', 'b.png']
-    config = images.parent / 'config.py'
+    config = str(images.parent / 'config.py')
     load_config('mmpretrain').dump(config)
     infer = ImageClassificationInferencer(
-        str(config), pretrained=checkpoints['mmpretrain'], device='cpu'
+        config, pretrained=str(checkpoints['mmpretrain']), device='cpu'
     )
     for result in content['results']:
         expected = infer(str(images / result['image']))[0]['pred_scores']
@@ -162,34 +169,26 @@ def test_a_classifier_lists_its_five_likeliest_classes(
         assert drawn.shape == (224, 336, 3)
 
 
-def test_a_video_frame_by_frame(run, tmp_path, checkpoints):
+def test_a_video_is_an_image_for_each_frame(run, tmp_path, checkpoints):
     path = tmp_path / 'film.avi'
     writer = cv2.VideoWriter(
         str(path), cv2.VideoWriter_fourcc(*'MJPG'), 8, (96, 64)
     )
-    for i in range(5):
+    for i in range(3):
         writer.write(draw_image(i))
     writer.release()
-    content, vis = run(
-        path, checkpoints['mmdet'], '--score-thr', 0.2, '--batch-size', 2
-    )
-    (result,) = content['results']
-    assert result['video'] == 'film.avi' and result['fps'] == 8
-    assert [frame['frame'] for frame in result['frames']] == list(range(5))
-    drawn = mmcv.VideoReader(str(vis / 'film.avi.mp4'))
-    assert (len(drawn), drawn.width, drawn.height) == (5, 96, 64)
-
-    # the same as of a single image
+    content, vis = run(path, checkpoints['mmpretrain'], '--batch-size', 2)
+    names = [result['image'] for result in content['results']]
+    assert names == [f'film.avi/00000{i}.jpg' for i in range(3)]
+    assert len(list(vis.glob('film.avi/*.jpg'))) == 3
     frame = tmp_path / 'frame.png'
-    mmcv.imwrite(mmcv.VideoReader(str(path))[3], str(frame))
-    image, _ = run(frame, checkpoints['mmdet'], '--score-thr', 0.2)
-    expected = image['results'][0]['predictions']
-    found = result['frames'][3]['predictions']
-    assert expected and len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one['box'], other['box'], atol=1e-3)
+    mmcv.imwrite(mmcv.VideoReader(str(path))[1], str(frame))
+    image, _ = run(frame, checkpoints['mmpretrain'])
+    found = content['results'][1]['predictions']
+    assert found[0] == pytest.approx(image['results'][0]['predictions'][0])
 
 
+@pytest.mark.slow
 def test_masks_are_drawn_and_listed(run, images, tmp_path):
     from pycocotools import mask
 
@@ -227,24 +226,21 @@ def test_masks_are_drawn_and_listed(run, images, tmp_path):
     assert (vis / 'a.png').exists()
 
 
+@pytest.mark.slow
 def test_published_and_stripped_checkpoints_predict_the_same(
     run, images, tmp_path
 ):
     path = save_random(
         load_config('mmpretrain'), tmp_path / 'annealed.pth', strength=0
     )
-    for tool, out in (('strip_ba2m', 'plain'), ('publish_model', 'public')):
-        tool = runpy.run_path(f'{ROOT}/tools/model_converters/{tool}.py')
-        tool['main']([str(path), str(tmp_path / f'{out}.pth')])
-    ours, _ = run(images / 'a.png', path)
-    public, _ = run(images / 'a.png', next(tmp_path.glob('public-*.pth')))
-    assert public['results'] == ours['results']
-    plain, _ = run(images / 'a.png', tmp_path / 'plain.pth')
-    assert plain['results'] == ours['results']
-    named, _ = run(
-        images / 'a.png', tmp_path / 'plain.py', tmp_path / 'plain.pth'
-    )
-    assert named['results'] == ours['results']
+    plain = tmp_path / 'plain.pth'
+    run_tool('model_converters/strip_ba2m.py', path, plain)
+    run_tool('model_converters/publish_model.py', path, tmp_path / 'p.pth')
+    (public,) = tmp_path.glob('p-*.pth')
+    image = images / 'a.png'
+    ours, _ = run(image, path)
+    for files in ([public], [plain], [plain.with_suffix('.py'), plain]):
+        assert run(image, *files)[0]['results'] == ours['results']
 
 
 def test_a_url_is_downloaded(run, images, checkpoints):
@@ -252,80 +248,97 @@ def test_a_url_is_downloaded(run, images, checkpoints):
         http.server.SimpleHTTPRequestHandler, directory=str(images)
     )
     handler.log_message = None
+    checkpoint = checkpoints['mmpretrain']
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f'http://127.0.0.1:{server.server_port}'
-        content, vis = run(f'{url}/more/a.png?x=1', checkpoints['mmpretrain'])
-        message = run(f'{url}/none.png', checkpoints['mmpretrain'], fails=True)
+        content, vis = run(f'{url}/more/a.png?x=1', checkpoint)
+        run(f'{url}/none.png', checkpoint, fails=True)
         server.shutdown()
-    local, _ = run(images / 'more/a.png', checkpoints['mmpretrain'])
+    assert run.content['unreadable'] == {
+        'none.png': 'HTTPError: HTTP Error 404: File not found'
+    }
+    local, _ = run(images / 'more/a.png', checkpoint)
     assert content['results'] == local['results']
     assert (vis / 'a.png').exists()
-    assert f'{url}/none.png: HTTP Error 404' in message
-    message = run(f'{url}/a.png', checkpoints['mmpretrain'], fails=True)
-    assert 'refused' in message and url in message
 
 
-def test_what_cannot_be_read_is_named_and_the_others_go_on(
-    run, images, checkpoints
-):
+def test_what_is_bad_is_named_and_the_others_go_on(run, images, checkpoints):
+    """Whether a decoder, the pipeline or the network fails on it."""
     (images / 'b.png').write_bytes(b'no image')
     (images / 'film.mp4').write_bytes(b'no video')
-    message = run(images, checkpoints['mmpretrain'], fails=True)
-    assert '2 of 6 could not be read' in message
-    assert message.endswith(': b.png, film.mp4')
-    assert run.content['unreadable'] == ['b.png', 'film.mp4']
+    # scaled to a height of 0
+    mmcv.imwrite(np.zeros((1, 1500, 3), np.uint8), str(images / 'e.png'))
+    mmcv.imwrite(draw_image(9, 1, 1500), str(images / 'f.png'))
+    text = run(*(images, checkpoints['mmdet'], '--batch-size', 4), fails=True)
+    bad = ['b.png', 'film.mp4', 'e.png', 'f.png']
+    assert set(run.content['unreadable']) == set(bad)
+    assert run.content['unreadable']['b.png'].startswith('ValueError: it ca')
+    assert 'image_demo: 4 could not be read or predicted on: ' in text
     names = [result['image'] for result in run.content['results']]
     assert names == ['a.png', 'c.png', 'd.png', 'more/a.png']
 
 
-def test_results_are_no_input(images, checkpoints, monkeypatch):
-    monkeypatch.chdir(images)
-    tool = runpy.run_path(f'{ROOT}/tools/image_demo.py')
+def test_results_are_there_where_it_is_interrupted(
+    run, images, checkpoints, monkeypatch, tmp_path
+):
+    predict, done = Predictor.predict, []
+
+    def interrupted(self, *args):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return predict(self, *args)
+
+    monkeypatch.setattr(Predictor, 'predict', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(images, checkpoints['mmpretrain'])
+    content = json.loads((tmp_path / 'out0/predictions.json').read_text())
+    names = [result['image'] for result in content['results']]
+    assert names == ['a.png', 'b.png']
+
+
+def test_results_are_no_input(images, checkpoints):
+    vis = images / 'out/vis'
+    options = '--out-dir', vis.parent, '--device', 'cpu'
     for _ in range(2):
-        tool['main'](['.', checkpoints['mmpretrain'], '--device', 'cpu'])
-        content = json.loads((images / 'outputs/predictions.json').read_text())
+        run_tool('image_demo.py', images, checkpoints['mmpretrain'], *options)
+        content = json.loads((vis.parent / 'predictions.json').read_text())
         assert len(content['results']) == 5
-    with pytest.raises(SystemExit, match='no image or video there, but'):
-        tool['main'](['outputs/vis/a.png', checkpoints['mmpretrain']])
+    text = run_tool(
+        *('image_demo.py', vis / 'a.png', checkpoints['mmpretrain'], *options),
+        fails=True,
+    )
+    assert 'no image or video there but those of ' in text
 
 
 def test_errors_name_what_is_wrong(run, images, tmp_path, checkpoints):
     image, checkpoint = images / 'a.png', checkpoints['mmpretrain']
-    message = run(tmp_path / 'none*.png', checkpoint, fails=True)
-    assert 'none*.png: no such file, or no image' in message
+    text = run(tmp_path / 'none*.png', checkpoint, fails=True)
+    assert 'none*.png: no such file, or no image' in text
     config = tmp_path / 'config.py'
     cfg = load_config('mmpretrain')
     cfg.dump(config)
-    message = run(image, config, fails=True)
-    assert 'config.py is a config: name its checkpoint' in message
-    message = run(image, tmp_path / 'none.pth', fails=True)
-    assert 'none.pth not found' in message
-
+    text = run(image, config, fails=True)
+    assert 'image_demo: ' in text and 'config.py is a config: name' in text
     bare = tmp_path / 'bare.pth'
     torch.save(torch.load(checkpoint, weights_only=False)['state_dict'], bare)
-    message = run(image, bare, fails=True)
-    assert 'bare.pth has no config in it' in message
     content, _ = run(image, config, bare)
     assert content['results'][0]['predictions'][0]['class'] is None
-
     cfg.model.backbone.depth = 34
     cfg.dump(config)
-    message = run(image, config, checkpoint, fails=True)
-    assert 'is a checkpoint of another network' in message
-    assert 'layer1.2.conv1.weight' in message
-    cfg.default_scope = 'mmseg'
-    cfg.dump(config)
-    assert "'mmseg'" in run(image, config, checkpoint, fails=True)
+    text = run(image, config, checkpoint, fails=True)
+    assert 'mmpretrain.pth is a checkpoint of another network' in text
+    assert 'layer1.2.conv1.weight' in text
 
     class Attack:
         def __reduce__(self):
             return print, ('ran',)
 
     torch.save(dict(state_dict=Attack()), bare)
-    message = run(image, bare, fails=True)
-    assert 'bare.pth was not loaded: it holds print' in message
-    assert 'ran' not in run.printed
+    text = run(image, bare, fails=True)
+    assert 'bare.pth was not loaded: it holds print' in text
+    assert 'ran\n' not in text
 
 
 @pytest.mark.parametrize('host', HOSTS)
@@ -334,8 +347,7 @@ def test_the_examples_of_the_page_run(
 ):
     page = (ROOT / 'docs/inference.md').read_text(encoding='utf-8')
     blocks = re.findall(r'```python\n(.+?)```', page, re.S)
-    blocks = {host: [b for b in blocks if host in b] for host in HOSTS}
-    (block,) = blocks[host]
+    (block,) = (block for block in blocks if host in block)
     assert len(block.strip().splitlines()) == 5
     if host == 'mmdet':  # the README shows it, too
         readme = (ROOT / 'README.md').read_text(encoding='utf-8')

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmba2m.datasets import make_shapes
-from mmba2m.inspect import build_dataset, load_network
+from mmba2m.inspect import build_dataset, load_network, read_trained
 
 pytest.importorskip('mmpretrain')
 silhouette_score = pytest.importorskip('sklearn.metrics').silhouette_score
@@ -73,7 +73,7 @@ def test_figure_and_numbers(runs, tmp_path, capsys):
             for i in numbers['indices']
         ]
         assert [dataset.CLASSES[i] for i in labels] == numbers['classes']
-        model = load_network(cfg, runs[name][1])
+        model = load_network(*read_trained(*runs[name]))
         features = TOOL['extract_features'](
             model, dataset, numbers['indices'], 64
         )
@@ -87,7 +87,7 @@ def test_figure_and_numbers(runs, tmp_path, capsys):
 def test_features_are_what_the_head_gets(runs):
     cfg = Config.fromfile(runs['ba2m'][0])
     dataset = build_dataset(cfg)
-    model = load_network(cfg, runs['ba2m'][1])
+    model = load_network(*read_trained(*runs['ba2m']))
     # Z of training: then the weights are not 1
     for name, buffer in model.named_buffers():
         if name.endswith('running_normalizer'):

@@ -21,6 +21,7 @@ from mmba2m.inspect import (
     build_dataset,
     collect_attention,
     load_network,
+    read_trained,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +105,7 @@ def test_pages_and_numbers(networks, host, tmp_path, capsys):
 
     # the same numbers by hand: the same images, one batch
     cfg = Config.fromfile(config)
-    model = load_network(cfg, checkpoint)
+    model = load_network(*read_trained(config, checkpoint))
     dataset = build_dataset(cfg)
     batch = TOOL['load_batch'](dataset, 3, seed=0)
     inputs = model.data_preprocessor(pseudo_collate(batch), False)['inputs']
@@ -123,7 +124,7 @@ def test_pages_and_numbers(networks, host, tmp_path, capsys):
 def test_pictures_are_what_the_network_sees(networks, host):
     config, checkpoint = networks[host]
     cfg = Config.fromfile(config)
-    model = load_network(cfg, checkpoint)
+    model = load_network(*read_trained(config, checkpoint))
     dataset = build_dataset(cfg, 'train')
     assert TOOL['loads_bgr'](dataset)
     (one,) = TOOL['load_batch'](dataset, 1, seed=0)

@@ -16,10 +16,9 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
-from mmba2m.inspect import build_dataset, load_network
+from mmba2m.inspect import build_dataset, load_network, read_trained
 
 try:
     from sklearn.manifold import TSNE
@@ -263,7 +262,7 @@ def main(argv=None):
     args = parse_args(argv)
     images, panels = None, {}
     for run, label in zip(args.run, name_runs(args.run), strict=True):
-        cfg = Config.fromfile(run[0])
+        cfg, checkpoint = read_trained(*run)
         if cfg.get('default_scope') != 'mmpretrain':
             raise ValueError(
                 f'{run[0]} is no config of MMPretrain: t-SNE is drawn of '
@@ -291,7 +290,7 @@ def main(argv=None):
                 f'the test set of {run[0]} has other images or classes than '
                 f'that of {args.run[0][0]}'
             )
-        model = load_network(cfg, run[1])
+        model = load_network(cfg, checkpoint, path=run[1])
         features = extract_features(model, dataset, indices, args.batch_size)
         tsne = TSNE(perplexity=args.perplexity, random_state=args.seed)
         panels[label] = dict(

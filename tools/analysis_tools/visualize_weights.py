@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.backends.backend_pdf import PdfPages
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import set_random_seed
 
@@ -27,6 +27,7 @@ from mmba2m.inspect import (
     build_dataset,
     collect_attention,
     load_network,
+    read_trained,
 )
 
 COLUMNS = {
@@ -369,9 +370,9 @@ def write_pages(pages, rows, out):
 
 def main(argv=None):
     args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
+    cfg, checkpoint = read_trained(args.config, args.checkpoint)
     cfg.merge_from_dict(args.cfg_options or {})
-    model = load_network(cfg, args.checkpoint)
+    model = load_network(cfg, checkpoint, path=args.checkpoint)
     dataset = build_dataset(cfg, args.split)
     batch = load_batch(dataset, args.num, args.seed)
     if len(batch) < 2:

@@ -1,4 +1,4 @@
-"""Exports a network to ONNX or TorchScript, and checks what it wrote.
+"""Exports a network to ONNX, and checks what it wrote.
 
 Of a classifier the scores, after softmax; of a detector the feature maps of
 its backbone and neck. What is exported takes normalised images; how to make
@@ -7,28 +7,45 @@ network computes is not written.
 """
 
 import argparse
-import importlib.util
+import inspect
 import json
 import pickle
 import sys
+import warnings
+from contextlib import redirect_stdout
 from copy import deepcopy
+from io import BytesIO, StringIO
+from itertools import product
 from pathlib import Path
 
+import mmcv
+import numpy as np
 import torch
+from torch import nn
 
-from mmba2m.checkpoints.files import use_safe_loading
-from mmba2m.checkpoints.weights import check_new_file, write_new_file
-from mmba2m.inspect.exporting import (
-    FORMATS,
-    INPUT,
-    OPSET,
-    Features,
-    Scores,
-    compare,
-    name_outputs,
-    remove_idle_ba2m,
+from mmba2m.checkpoints.files import (
+    check_new_file,
+    use_safe_loading,
+    write_new_file,
 )
-from mmba2m.inspect.inference import Detector, load_predictor
+from mmba2m.inspect import load_network, read_trained
+from mmba2m.inspect.inference import Predictor
+from mmba2m.inspect.load import find_host
+from mmba2m.models.attentions.ba2m import BA2M
+
+try:
+    import onnxruntime
+except ImportError:
+    sys.exit(
+        'export: onnxruntime is missing, which checks the file: '
+        'pip install mmba2m[export]'
+    )
+
+#: the newest that torch 2.1 writes; attention needs 14 at least
+OPSET = 17
+INPUT = 'input'
+#: by how much outputs may differ, of their largest value if that is over 1
+TOLERANCE = 1e-4
 
 
 def parse_args(argv=None):
@@ -40,7 +57,6 @@ def parse_args(argv=None):
         'checkpoint', nargs='?', help='checkpoint, where MODEL is a config'
     )
     parser.add_argument('--out', required=True, type=Path, metavar='FILE')
-    parser.add_argument('--format', choices=FORMATS, default='onnx')
     parser.add_argument(
         '--shape',
         type=int,
@@ -59,90 +75,181 @@ def parse_args(argv=None):
         default=[],
         help='take other numbers of images, other heights and widths',
     )
-    parser.add_argument(
-        '--opset',
-        type=int,
-        default=OPSET,
-        help=f'version of the ONNX operators, {OPSET} by default',
-    )
     args = parser.parse_args(argv)
     if not args.shape and not args.image:
         parser.error('--shape or --image must say how large the input is')
-    if args.shape and min(args.shape) < 1:
-        parser.error(f'--shape must be positive, got {args.shape}')
     return args
 
 
-def make_inputs(args, image):
-    """Inputs to compare on: random ones and the image.
+class Exported(nn.Module):
+    """What is exported of a network: (N, 3, H, W) → a tuple of tensors.
 
-    The first is the one to capture.
+    A detector gives a feature map for each level, the finest first; a
+    classifier gives scores, (N, classes).
     """
-    height, width = args.shape or image.shape[-2:]
-    if image is not None and image.shape[-2:] != (height, width):
-        size = 'x'.join(map(str, image.shape[-2:]))
-        if 'size' not in args.dynamic:
+
+    def __init__(self, model, detects):
+        super().__init__()
+        self.model = model
+        self.detects = detects
+
+    def forward(self, x):
+        """Computes what is exported."""
+        if self.detects:
+            return tuple(self.model.extract_feat(x))
+        return (self.model(x, mode='tensor').softmax(1),)
+
+    @torch.no_grad()
+    def predict(self, x):
+        """The same, with scores as the host predicts them."""
+        if self.detects:
+            return self(x)
+        samples = self.model(x, mode='predict')
+        return (torch.stack([sample.pred_score for sample in samples]),)
+
+
+def remove_idle_ba2m(network):
+    """Takes BA²M out, in place, where it is annealed or 'identity'.
+
+    Returns:
+        tuple[int, int]: How many modules stay, and how many are gone.
+    """
+    stay = gone = 0
+    for name, module in list(network.named_modules()):
+        if not isinstance(module, BA2M):
+            continue
+        if module.inference == 'identity' or module.strength.item() == 0:
+            parent, _, leaf = name.rpartition('.')
+            setattr(network.get_submodule(parent), leaf, nn.Identity())
+            gone += 1
+            continue
+        if module.inference == 'batch':
             raise ValueError(
-                f'{args.image} is {size} after the test pipeline, and the '
-                f'input {height}x{width}: leave out --shape, or take '
-                '--dynamic size'
+                f"{name} has inference='batch', where outputs depend on the "
+                "whole batch: set inference='population' in the config"
             )
-    shapes = [(1, 3, height, width)]
-    if 'batch' in args.dynamic:
-        # unequal samples, and no number that was captured
-        shapes = [(2, 3, height, width), (3, 3, height, width), *shapes]
-    if 'size' in args.dynamic:
-        shapes += [
-            (1, 3, height + 32, width + 64),
-            (1, 3, max(height // 64, 1) * 32, max(width // 64, 1) * 32),
+        stay += 1
+    return stay, gone
+
+
+def to_onnx(network, x, dynamic):
+    """Exports to ONNX, by the exporter that both stacks have.
+
+    Args:
+        network (Exported): In ``eval()``.
+        x (Tensor): An input, shape (N, 3, H, W).
+        dynamic (Sequence[str]): As ``--dynamic``.
+
+    Returns:
+        bytes: The model.
+    """
+    with torch.no_grad():
+        outputs = network(x)
+    names = ['scores']
+    if network.detects:
+        names = [f'feature_{i}' for i in range(len(outputs))]
+    axes = {}
+    for name, tensor in zip((INPUT, *names), (x, *outputs), strict=True):
+        axes[name] = {0: 'batch'} if 'batch' in dynamic else {}
+        if 'size' in dynamic and tensor.dim() == 4:
+            axes[name] |= {2: f'{name} height', 3: f'{name} width'}
+    kwargs = {}
+    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
+        kwargs['dynamo'] = False  # the other one needs onnxscript
+    stream = BytesIO()
+    try:
+        # what tracing warns of is checked by comparing; where it fails,
+        # PyTorch prints the whole graph
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter('ignore')
+            torch.onnx.export(
+                network,
+                (x,),
+                stream,
+                input_names=[INPUT],
+                output_names=names,
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                **kwargs,
+            )
+    except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        reason = str(error).split(' [Caused by')[0].splitlines()[0]
+        raise ValueError(f'PyTorch cannot export it: {reason}') from error
+    return stream.getvalue()
+
+
+def compare(network, session, x):
+    """Compares what was exported with the network on an input.
+
+    Returns:
+        float: The largest difference of any output.
+
+    Raises:
+        ValueError: If it is over :data:`TOLERANCE`, or does not run at all.
+    """
+    what = f'on an input of {tuple(x.shape)}'
+    expected = network.predict(x)
+    try:
+        outputs = session.run(None, {INPUT: x.numpy()})
+        differences = [
+            float(np.abs(output - target.numpy()).max())
+            for output, target in zip(outputs, expected, strict=True)
         ]
+    except Exception as error:  # runtimes raise types of their own
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(
+            f'what was exported fails {what}: {reason}'
+        ) from error
+    for output, difference, target in zip(
+        session.get_outputs(), differences, expected, strict=True
+    ):
+        if not difference <= TOLERANCE * max(1, target.abs().max()):
+            raise ValueError(
+                f'what was exported differs {what}: {output.name} by '
+                f'{difference:.2g}'
+            )
+    return max(differences)
+
+
+def make_inputs(height, width, dynamic):
+    """Random inputs to compare on; the first is the one to capture."""
+    # unequal samples, and no number that was captured
+    numbers = (2, 3, 1) if 'batch' in dynamic else (1,)
+    sizes = [(height, width)]
+    if 'size' in dynamic:
+        small = (max(side // 64, 1) * 32 for side in (height, width))
+        sizes += [(height + 32, width + 64), tuple(small)]
     generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(shape, generator=generator) for shape in shapes]
-    return inputs if image is None else [*inputs, image]
+    return [
+        torch.randn(number, 3, *size, generator=generator)
+        for size, number in product(sizes, numbers)
+    ]
 
 
-def to_list(tensor):
-    # as they were written, not as float32 rounds them
-    return [float(f'{value:.7g}') for value in tensor.flatten().tolist()]
-
-
-def describe(predictor, x, outputs, args, ba2m):
+def describe(cfg, network, session):
     """What a user of the exported file has to know."""
-    preprocessor = predictor.model.data_preprocessor
-    to_rgb = getattr(
-        preprocessor,
-        'to_rgb',
-        getattr(preprocessor, '_channel_conversion', False),
+    preprocessor = cfg.model.get(
+        'data_preprocessor', cfg.get('data_preprocessor') or {}
     )
-    normalized = hasattr(preprocessor, 'mean')
-    shape = [*x.shape]
-    if 'batch' in args.dynamic:
-        shape[0] = 'batch'
-    if 'size' in args.dynamic:
-        shape[2:] = 'height', 'width'
-    pipeline = predictor.cfg.test_dataloader.dataset.pipeline
+    to_rgb = preprocessor.get('bgr_to_rgb', preprocessor.get('to_rgb'))
     return dict(
-        format=args.format,
-        opset=args.opset if args.format == 'onnx' else None,
-        network=type(predictor.model).__name__,
-        ba2m=dict(zip(('modules', 'removed'), ba2m, strict=True)),
         input=dict(
             name=INPUT,
-            shape=shape,
+            shape=session.get_inputs()[0].shape,
             dtype='float32',
             channels='RGB' if to_rgb else 'BGR',
-            mean=to_list(preprocessor.mean) if normalized else None,
-            std=to_list(preprocessor.std) if normalized else None,
-            pad_size_divisor=preprocessor.pad_size_divisor,
-            pad_value=preprocessor.pad_value,
+            mean=preprocessor.get('mean'),
+            std=preprocessor.get('std'),
+            pad_size_divisor=preprocessor.get('pad_size_divisor', 1),
+            pad_value=preprocessor.get('pad_value', 0),
             pipeline=[
                 dict(step)
-                for step in pipeline
+                for step in cfg.test_dataloader.dataset.pipeline
                 if 'Load' not in step['type'] and 'Pack' not in step['type']
             ],
         ),
-        outputs=outputs,
-        classes=predictor.classes,
+        outputs=[output.name for output in session.get_outputs()],
+        classes=network.model.dataset_meta.get('classes'),
     )
 
 
@@ -150,56 +257,45 @@ def export(args):
     description = args.out.with_name(f'{args.out.name}.json')
     for path in (args.out, description):
         check_new_file(path)
-    if args.format == 'onnx' and not importlib.util.find_spec('onnxruntime'):
-        raise ValueError(
-            'onnxruntime is missing, which checks the file: '
-            'pip install mmba2m[export]'
-        )
     use_safe_loading()
-    predictor = load_predictor(args.model, args.checkpoint, device='cpu')
-    kind = Features if isinstance(predictor, Detector) else Scores
-    network = kind(predictor.model)
-    captured = deepcopy(network)
-    ba2m = remove_idle_ba2m(captured)
-    image = None
+    cfg, checkpoint = read_trained(args.model, args.checkpoint)
+    path = args.checkpoint or args.model
+    model = load_network(cfg, checkpoint, 'cpu', path)
+    predictor = Predictor(cfg, model)
+    inputs = {}
     if args.image:
-        image = predictor.prepare([args.image])['inputs']
-    inputs = make_inputs(args, image)
+        data = predictor.prepare([mmcv.imread(args.image)])
+        inputs[args.image] = [model.data_preprocessor(data, False)['inputs']]
+    size = args.shape or inputs[args.image][0].shape[-2:]
+    inputs = {'random': make_inputs(*size, args.dynamic), **inputs}
+    x = inputs['random'][0]
 
-    write, load = FORMATS[args.format]
-    options = dict(opset=args.opset) if args.format == 'onnx' else {}
-    content = write(captured, inputs[0], args.dynamic, **options)
-    run = load(content)
-    report = [f'BA2M: {ba2m[0]} modules in it, {ba2m[1]} taken out']
-    for i, x in enumerate(inputs):
-        what = (
-            args.image
-            if image is not None and i == len(inputs) - 1
-            else 'random'
-        )
-        difference = compare(network, run, x)
-        report.append(f'{what} {tuple(x.shape)}: differs by {difference:.1e}')
-
-    with torch.no_grad():
-        outputs = name_outputs(network(inputs[0]))
-    text = json.dumps(
-        describe(predictor, inputs[0], outputs, args, ba2m), indent=1
+    network = Exported(model, detects=find_host(cfg) == 'mmdet')
+    captured = deepcopy(network)
+    stay, gone = remove_idle_ba2m(captured)
+    print(f'BA2M: {stay} modules in it, {gone} taken out')
+    content = to_onnx(captured, x, args.dynamic)
+    session = onnxruntime.InferenceSession(
+        content, providers=['CPUExecutionProvider']
     )
+    for name in inputs:
+        for one in inputs[name]:
+            difference = compare(network, session, one)
+            shape = tuple(one.shape)
+            print(f'{name} {shape}: differs by {difference:.1e}')
+
+    text = json.dumps(describe(cfg, network, session), indent=1)
     write_new_file(content, args.out)
     write_new_file(text.encode(), description)
-    return [
-        *report,
-        f'wrote {args.out} ({len(content) / 2**20:.1f} MiB) and {description}',
-    ]
+    size = len(content) / 2**20
+    print(f'wrote {args.out} ({size:.1f} MiB) and {description}')
 
 
 def main(argv=None):
-    args = parse_args(argv)
     try:
-        report = export(args)
+        export(parse_args(argv))
     except (ValueError, OSError, pickle.UnpicklingError) as error:
         sys.exit(f'export: {error}')
-    print('\n'.join(report))
 
 
 if __name__ == '__main__':
