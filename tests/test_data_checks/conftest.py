@@ -1,13 +1,14 @@
 import pytest
 from mmengine.config import ConfigDict
+from voc_files import write_voc
 
 from mmba2m.datasets import SHAPES_CLASSES, make_shapes
 
 
 @pytest.fixture
 def shapes(tmp_path):
-    make_shapes(tmp_path / 'shapes', num_train=6, num_val=3, size=64)
-    return tmp_path / 'shapes'
+    folder = tmp_path / 'shapes'
+    return write_voc(make_shapes(folder, num_train=6, num_val=3, size=64))
 
 
 @pytest.fixture

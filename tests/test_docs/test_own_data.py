@@ -11,9 +11,10 @@ from code_blocks import ROOT, SHELL, read_blocks, run_shell
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tool_runs import run_tool
+from voc_files import write_voc
 
-from mmba2m.datasets import make_shapes
 from mmba2m.data_checks import check_data
+from mmba2m.datasets import make_shapes
 
 #: the shapes' classes as those of the page
 NAMES = dict(
@@ -127,7 +128,7 @@ def load(name):
 
 def test_voc_format(page, tmp_path):
     pytest.importorskip('mmdet')
-    root = make_shapes(tmp_path / 'shapes', 8, 2, formats=['voc'])
+    root = write_voc(make_shapes(tmp_path / 'shapes', 8, 2))
     (tmp_path / 'data').mkdir()
     folder = tmp_path / 'data/parts'
     shutil.move(root / 'VOCdevkit/VOC2007', folder)

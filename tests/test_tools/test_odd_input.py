@@ -16,9 +16,10 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from PIL import Image
+from voc_files import write_voc
 
-from mmba2m.datasets import make_shapes
 from mmba2m.data_checks import check_data
+from mmba2m.datasets import make_shapes
 from mmba2m.engine.distributed import build_runner
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -329,7 +330,7 @@ def test_sides_that_the_strides_do_not_divide(detector, data):
 
 
 def test_nan_loss_ends_the_run_with_its_images(detector, data):
-    xml = data / 'VOCdevkit/VOC2007/Annotations/000001.xml'
+    xml = write_voc(data) / 'VOCdevkit/VOC2007/Annotations/000001.xml'
     for side, value in dict(xmin=500, xmax=510).items():
         start, _, rest = xml.read_text().partition(f'<{side}>')
         rest = rest[rest.index('<') :]
