@@ -1,37 +1,38 @@
-"""Trains the variants of studies with all their seeds, and keeps records.
+"""Trains the variants of a study with its seeds, and keeps records.
 
-Each run is tools/train.py, as a user calls it, in a process of its own. A
-study can be stopped at any time, and started again it goes on where it was;
-what is finished is skipped, and what another process runs is left to it.
+With --variant and --seed, one run, in this process: tools/train.py as a user
+calls it, tools/test.py for each evaluation, and the record. However it was
+stopped, the same command goes on where it was.
+
+Otherwise all runs that have no record yet, each by such a command. One that
+fails stops no other, and one that another process is at is left to it.
 """
 
 import argparse
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from study import ROOT, describe_training, load_study, record_path
+from filelock import FileLock, Timeout
+from study import ROOT, Study, Variant, load_study, record_path
 
-from mmba2m.checkpoints.benchmark.environment import describe_environment
-from mmba2m.checkpoints.files import atomic_write
-from mmba2m.checkpoints.resume import find_checkpoint
-
-DONE, FAILED, ELSEWHERE, STOPPED = 'done', 'failed', 'elsewhere', 'stopped'
+#: what a run ends with where another process is at it
+ELSEWHERE = 75
 
 
-def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        'studies', nargs='+', type=Path, help='study files, in their order'
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument('study', help='study file')
+    parser.add_argument('--variant', help='only this one')
+    parser.add_argument('--seed', type=int, help='only this one')
     parser.add_argument(
         '--jobs', type=int, default=1, help='runs at a time, 1 by default'
     )
@@ -39,18 +40,15 @@ def parse_args():
         '--threads',
         type=int,
         default=1,
-        help='threads of each run, 1 by default; with another number the '
-        'last digits differ',
+        help='of each run, 1 by default; others change the last digits',
     )
     parser.add_argument(
         '--results',
-        type=Path,
         default=ROOT / 'docs/studies',
         help='folder of the records, docs/studies by default',
     )
     parser.add_argument(
         '--work-dir',
-        type=Path,
         default=ROOT / 'work_dirs/studies',
         help='folder for logs and checkpoints, work_dirs/studies by default',
     )
@@ -59,363 +57,138 @@ def parse_args():
         action='store_true',
         help='say what is finished and what is running, and run nothing',
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
+@dataclass
 class Run:
-    """One variant with one seed.
+    """One variant with one seed, its record and its folder."""
 
-    Args:
-        study (Study): The study.
-        variant (Variant): The variant.
-        seed (int): The seed.
-        args (argparse.Namespace): Of the command line.
-    """
-
-    def __init__(self, study, variant, seed, args):
-        self.study = study
-        self.variant = variant
-        self.seed = seed
-        self.threads = args.threads
-        self.record = record_path(args.results, study, variant, seed)
-        name = Path(study.name, variant.name, f'seed{seed}')
-        self.work_dir = Path(args.work_dir, name).resolve()
-        self.log = self.work_dir / 'run.log'
+    study: Study
+    variant: Variant
+    seed: int
+    record: Path
+    work_dir: Path
 
     def __str__(self):
         return f'{self.study.name}, {self.variant.name}, seed {self.seed}'
 
-    @contextmanager
-    def lock(self):
-        """Yields a locked file, or None where another process has it.
+    def lock(self) -> FileLock:
+        """Locks the run, until this process ends at the latest.
 
-        The processes of the run inherit it: if only this one is killed, they
-        go on, and the run stays locked until they end.
+        Raises:
+            filelock.Timeout: If another process has it.
         """
         self.work_dir.mkdir(parents=True, exist_ok=True)
-        with (self.work_dir / 'lock').open('w') as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-            else:
-                yield stream
+        return FileLock(self.work_dir / 'lock').acquire(timeout=0)
 
-    def execute(self, call):
-        """Trains, evaluates and writes the record.
-
-        Args:
-            call (Callable): Runs a tool of this repository with a list of
-                arguments.
-        """
-        started = self._note_start()
-        seed = [f'randomness.seed={self.seed}']
-        options = seed + format_options(self.variant.options)
-        config = self.variant.config
-        if self.study.start:
-            start = self.work_dir / 'start.pth'
-            if not start.is_file():
-                call(
-                    'tools/studies/shared_start.py',
-                    *(config, self.study.start, start, '--seed', self.seed),
-                    *('--cfg-options', *options),
-                )
-            options.append(f'load_from={start}')
-        trained = self.work_dir / 'trained'
-        if not trained.is_file():
-            call(
-                *('tools/train.py', config, '--resume'),
-                *('--work-dir', self.work_dir),
-                *('--cfg-options', *options),
-            )
-            trained.touch()
-        names = [metric.name for metric in self.study.metrics]
-        by_step = read_validations(self.work_dir, names)
-        record = dict(
-            study=self.study.name,
-            variant=self.variant.name,
-            seed=self.seed,
-            **started,
-            metrics={
-                name: by_step[name][max(by_step[name])] for name in names
-            },
-            by_step=by_step,
-            evaluations={
-                name: self._evaluate(name, names, call)
-                for name in self.variant.evaluations
-            },
-        )
-        self.record.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(record, indent=1, ensure_ascii=False)
-        with atomic_write(self.record) as stream:
-            stream.write(text.encode() + b'\n')
-        if self.seed != self.study.keep_seed:
-            for path in self.work_dir.glob('*.pth'):
-                path.unlink()
-
-    def _note_start(self):
-        """What the run was started with, also if it goes on with another."""
-        path = self.work_dir / 'started.json'
-        training = describe_training(self.study, self.variant)
-        if not path.is_file():
-            device = 'cuda' if torch.cuda.is_available() else 'cpu'
-            found = describe_environment(torch.device(device))
-            # the day, and the variables of this process
-            environment = {
-                key: value
-                for key, value in found.items()
-                if key != 'date' and not key.isupper()
-            }
-            environment['threads'] = self.threads
-            text = json.dumps(dict(training, environment=environment))
-            with atomic_write(path) as stream:
-                stream.write(text.encode())
-        started = json.loads(path.read_text(encoding='utf-8'))
-        if {key: started[key] for key in training} != training:
-            raise ValueError(
-                f'{self.work_dir} has the beginning of another run, with '
-                f'{started}: delete it'
-            )
-        return started
-
-    def _evaluate(self, name, metrics, call):
-        folder = self.work_dir / 'evaluations' / name
-        found = read_tests(folder, metrics)
-        if found is None:
-            options = {
-                **self.variant.options,
-                **self.study.evaluations[name]['options'],
-            }
-            call(
-                *('tools/test.py', self.variant.config),
-                *(find_checkpoint(self.work_dir), '--work-dir', folder),
-                *('--cfg-options', f'randomness.seed={self.seed}'),
-                *format_options(options),
-            )
-            found = read_tests(folder, metrics)
-        return found
+    def find_state(self) -> str:
+        """Says whether it is finished, running or to do."""
+        if self.record.is_file():
+            metrics = json.loads(self.record.read_text('utf-8'))['metrics']
+            values = [f'{name} {value:g}' for name, value in metrics.items()]
+            return f'finished, {", ".join(values)}'
+        try:
+            with self.lock():
+                return 'to do'
+        except Timeout:
+            return 'running'
 
 
-class Runner:
-    """Works off runs, several at a time.
+def do_run(run: Run, threads: int) -> int:
+    """Does a run in this process, unless it is done already."""
+    # the hosts take seconds, which whoever starts runs need not wait
+    import torch
+    from one_run import execute
 
-    Args:
-        runs (Sequence[Run]): In their order.
-        jobs (int): How many at a time.
-    """
+    torch.set_num_threads(threads)
+    try:
+        with run.lock():
+            if not run.record.is_file():
+                execute(run)
+    except Timeout:
+        print(f'{run}: another process runs it')
+        return ELSEWHERE
+    print(f'{run}: {run.find_state()}')
+    return 0
 
-    def __init__(self, runs, jobs):
-        self.runs = runs
-        self.jobs = jobs
-        self.processes = set()
-        self.lock = threading.Lock()
+
+class Pool:
+    """Does runs in processes of their own, several at a time."""
+
+    def __init__(self, argv: list[str], args: argparse.Namespace):
+        self.command = [sys.executable, __file__, *argv]
+        self.jobs = args.jobs
+        threads = str(args.threads)
+        self.env = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
+        self.processes = []
         self.stopping = False
 
-    def work(self):
-        """Runs what is not finished.
-
-        Returns:
-            dict[Run, str]: What became of each run.
-        """
-        with ThreadPoolExecutor(self.jobs) as pool:
-            futures = [pool.submit(self._try, run) for run in self.runs]
+    def work(self, runs: list[Run]) -> bool:
+        """Does all runs, and says whether all are done."""
+        with ThreadPoolExecutor(self.jobs) as threads:
             try:
-                outcomes = [future.result() for future in futures]
-            except BaseException:
-                self.stop()
-                raise
-        return dict(zip(self.runs, outcomes, strict=True))
+                return all([*threads.map(self._do, runs)])
+            finally:  # a signal
+                self.stopping = True
+                for process in self.processes:
+                    process.terminate()
 
-    def stop(self):
-        """Ends the processes that run, and starts no others."""
-        with self.lock:
-            self.stopping = True
-            for process in self.processes:
-                process.terminate()
-
-    def _try(self, run):
-        if run.record.is_file():
-            return DONE
-        if self.stopping:
-            return STOPPED
-        with run.lock() as lock:
-            if lock is None:
-                self._say(f'{run}: another process runs it')
-                return ELSEWHERE
-            if run.record.is_file():
-                return DONE
-            self._say(f'{run}: start')
-            try:
-                run.execute(lambda *args: self._call(run, lock, args))
-            except Exception as error:
-                if self.stopping:
-                    return STOPPED
-                self._say(f'{run}: FAILED, see {run.log}: {error}')
-                return FAILED
-        record = json.loads(run.record.read_text(encoding='utf-8'))
-        values = ', '.join(f'{k} {v:g}' for k, v in record['metrics'].items())
-        self._say(f'{run}: {values}')
-        return DONE
-
-    def _call(self, run, lock, args):
-        threads = str(run.threads)
-        env = dict(os.environ, OMP_NUM_THREADS=threads)
-        env['MKL_NUM_THREADS'] = threads
-        with run.log.open('a') as log, self.lock:
-            if self.stopping:
-                raise RuntimeError('stopped')
+    def _do(self, run):
+        path = run.work_dir / 'run.log'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        print(f'{run}: start', flush=True)
+        with path.open('a') as log:
             process = subprocess.Popen(
-                [sys.executable, *map(str, args)],
-                cwd=ROOT,
-                env=env,
+                [
+                    *(*self.command, '--variant', run.variant.name),
+                    *('--seed', str(run.seed)),
+                ],
+                env={**os.environ, **self.env},
                 stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[lock.fileno()],
+                stderr=log,
             )
-            self.processes.add(process)
+        self.processes.append(process)
+        if self.stopping:  # while it was started
+            process.terminate()
         code = process.wait()
-        with self.lock:
-            self.processes.remove(process)
-        if code:
-            lines = run.log.read_text(errors='replace').strip().splitlines()
-            last = lines[-1] if lines else 'no output'
-            raise RuntimeError(f'{args[0]} ended with {code}: {last}')
-
-    def _say(self, text):
-        # at once, as several threads print
-        print(f'{text}\n', end='', flush=True)
+        if not self.stopping:
+            last = path.read_text(errors='replace').strip().splitlines()[-1:]
+            failed = f'FAILED, see {path}: ' * (code not in (0, ELSEWHERE))
+            print(f'{failed}{"".join(last) or run}', flush=True)
+        return code == 0
 
 
-def format_options(options):
-    """Writes options as ``--cfg-options`` reads them.
-
-    Args:
-        options (dict): Values by key.
-
-    Returns:
-        list[str]: KEY=VALUE.
-    """
-    return [f'{key}={format_value(value)}' for key, value in options.items()]
-
-
-def format_value(value):
-    """Writes a value as ``--cfg-options`` reads it."""
-    if isinstance(value, list):
-        return f'[{",".join(map(format_value, value))}]'
-    return str(value)
-
-
-def read_validations(work_dir, metrics):
-    """Reads the validations of a training from its logs.
-
-    Args:
-        work_dir (Path): Of MMEngine's Runner, resumed or not.
-        metrics (Sequence[str]): The metrics to read.
-
-    Returns:
-        dict[str, dict[int, float]]: For each metric its value by epoch (or
-        by iteration, where the training counts these).
-
-    Raises:
-        ValueError: If a metric was never logged.
-    """
-    found = {name: {} for name in metrics}
-    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in file.read_text(encoding='utf-8').splitlines():
-            try:
-                scalars = json.loads(line)
-            except json.JSONDecodeError:  # killed while it was written
-                continue
-            for name in metrics:
-                if name in scalars:
-                    value = round(scalars[name], 6)
-                    found[name][scalars['step']] = value
-    for name, values in found.items():
-        if not values:
-            raise ValueError(f'{work_dir}: no validation has {name!r}')
-    return {name: dict(sorted(v.items())) for name, v in found.items()}
-
-
-def read_tests(work_dir, metrics):
-    """Reads what tools/test.py has logged.
-
-    Args:
-        work_dir (Path): Its work dir.
-        metrics (Sequence[str]): The metrics to read.
-
-    Returns:
-        dict[str, float] | None: The metrics; None where there is no result.
-    """
-    for file in sorted(work_dir.glob('*/*.json'), reverse=True):
-        try:
-            found = json.loads(file.read_text(encoding='utf-8'))
-            return {name: round(found[name], 6) for name in metrics}
-        except (json.JSONDecodeError, KeyError):
-            continue
-    return None
-
-
-def check_data(study):
-    """Looks for the data of a study.
-
-    Args:
-        study (Study): The study.
-
-    Raises:
-        FileNotFoundError: If a folder is missing, with the command to get it.
-    """
-    data = study.data
-    if data is None:
-        return
-    root = Path(ROOT, os.environ.get(data.variable, data.default))
-    missing = [name for name in data.folders if not (root / name).is_dir()]
-    if missing:
-        raise FileNotFoundError(
-            f'{study.name}: {root} has no {", ".join(missing)}. Get the data '
-            f'with\n    {data.get}\nor let {data.variable} name their folder'
-        )
-
-
-def list_state(runs):
-    """Says of each run whether it is finished, running or to do."""
-    for run in runs:
-        state = 'finished'
-        if not run.record.is_file():
-            with run.lock() as lock:
-                state = 'running' if lock is None else 'to do'
-        print(f'{state:9s} {run}')
-
-
-def main():
-    args = parse_args()
-    studies = [load_study(path) for path in args.studies]
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    args = parse_args(argv)
+    study = load_study(args.study)
+    work_dir = Path(args.work_dir, study.name).resolve()
     runs = [
-        Run(study, variant, seed, args)
-        for study in studies
+        Run(
+            *(study, variant, seed),
+            record_path(args.results, study, variant, seed).resolve(),
+            work_dir / variant.name / f'seed{seed}',
+        )
         for variant, seed in study.list_runs()
+        if args.variant in (None, variant.name) and args.seed in (None, seed)
     ]
+    if not runs:
+        raise ValueError(f'{args.study} has no such run')
     if args.list:
-        list_state(runs)
+        for run in runs:
+            print(f'{run}: {run.find_state()}')
         return 0
-    for study in studies:
-        check_data(study)
-    runner = Runner(runs, args.jobs)
+    if args.variant is not None and args.seed is not None:
+        return do_run(runs[0], args.threads)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    todo = [run for run in runs if not run.record.is_file()]
+    return int(not Pool(argv, args).work(todo))
 
-    def stop(number, frame):
-        raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        outcomes = runner.work()
-    except KeyboardInterrupt:
-        print('stopped; the same command goes on')
-        return 1
-    count = {
-        state: sum(o == state for o in outcomes.values())
-        for state in (DONE, FAILED, ELSEWHERE)
-    }
-    print(', '.join(f'{count[state]} {state}' for state in count))
-    return int(count[DONE] < len(runs))
+def _stop(*_):
+    sys.exit('stopped; the same command goes on')
 
 
 if __name__ == '__main__':

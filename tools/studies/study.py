@@ -1,251 +1,171 @@
 """What a study is: variants of a training, each with several seeds.
 
-A study is a YAML file, see docs/study.md; as a config, it may have a
-``_base_``. Its name is that of the file. Each finished run, a variant with a
-seed, is a small JSON file, its record.
+A study is a YAML file, see docs/study.md; its name is that of the file. What
+it says goes over what its ``_base_`` says, if it names one. Each finished
+run, a variant with a seed, is a small JSON file, its record.
 """
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmengine.config import Config
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
 class Metric:
-    """A metric of the host, and how it is shown.
+    """A metric of the host, and how it is shown."""
 
-    Args:
-        name (str): As in the log, e.g. 'accuracy/top1'.
-        label (str | None): In tables and figures, unit included. Defaults to
-            the name.
-        scale (float): Factor to the unit of the label. Defaults to 1.
-    """
-
-    name: str
-    label: str = None
-    scale: float = 1
+    name: str  #: as in the log, e.g. 'accuracy/top1'
+    label: str = ''  #: in tables and figures, unit included; or the name
+    scale: float = 1  #: factor to the unit of the label
 
     def __post_init__(self):
         self.label = self.label or self.name
-
-
-@dataclass
-class Data:
-    """Where the data lie, to say so before the first run fails.
-
-    Args:
-        variable (str): Environment variable that the configs read.
-        default (str): Folder where it is not set, relative to the
-            repository.
-        folders (Sequence[str]): What must be in it.
-        get (str): How to get there what is missing, a command.
-    """
-
-    variable: str
-    default: str
-    folders: list
-    get: str
 
 
 @dataclass
 class Variant:
     """A row of the table, and the runs that make it.
 
-    Args:
-        name (str): Its key in the study, and folder of its records.
-        label (str | None): In tables and figures. Defaults to the name.
-        config (str | None): Config, relative to the repository. Defaults to
-            the study's.
-        options (dict): What ``--cfg-options`` set, with the study's.
-        seeds (list[int] | None): Defaults to the study's.
-        reference (str | None): The variant that it is compared with.
-            Defaults to the study's.
-        evaluations (list[str]): Those of the study's evaluations that the
-            trained network has besides its last validation.
-        records_of (str | None): Another study that has trained the variant
-            of this name: nothing is run, its records are read.
+    What a study has as well is the study's, where the variant has none.
     """
 
-    name: str
-    label: str = None
-    config: str = None
-    options: dict = field(default_factory=dict)
-    seeds: list = None
-    reference: str = None
+    name: str  #: its key in the study, and the folder of its records
+    label: str = ''  #: in tables and figures; or the name
+    config: str = ''
+    options: dict = field(default_factory=dict)  #: besides the study's
+    seeds: list = field(default_factory=list)
+    reference: str = ''
+    #: those of the study that the trained network is tested with, besides
+    #: its last validation
     evaluations: list = field(default_factory=list)
-    records_of: str = None
-
-    def __post_init__(self):
-        self.label = self.label or self.name
+    #: another study that has trained the variant of this name: nothing is
+    #: run, its records are read
+    records_of: str = ''
 
 
 @dataclass
 class Study:
-    """A study file.
+    """A study file."""
 
-    Args:
-        name (str): Its stem.
-        title (str): In one line.
-        metrics (list[Metric]): The first is the most important one.
-        variants (dict[str, Variant]): In the order of the table.
-        seeds (list[int]): Of every variant that has none of its own.
-        reference (str): The variant that others are compared with.
-        config (str | None): Config of every variant that has none.
-        options (dict): ``--cfg-options`` of every run.
-        evaluations (dict[str, dict]): ``label`` and ``options`` of what a
-            trained network can be tested with, by name.
-        order (list[list[str]]): Groups of variants: within a group all have
-            had a seed before any has the next one. Defaults to one group.
-        start (str | None): A config: every network starts with the weights
-            that this one has with the same seed, as far as names and shapes
-            agree. Defaults to none: each draws its own.
-        keep_seed (int | None): The seed whose checkpoints stay. Defaults to
-            none: they are deleted when a run is finished.
-        data (Data | None): What is checked before anything runs.
-        note (str | None): Printed under the table.
-    """
-
-    name: str
-    title: str
-    metrics: list
-    variants: dict
+    name: str  #: its stem
+    title: str  #: in one line
+    metrics: dict  #: Metric by name; the first is the most important one
+    variants: dict  #: Variant by name, in the order of the table
     seeds: list
-    reference: str
-    config: str = None
-    options: dict = field(default_factory=dict)
+    reference: str  #: the variant that others are compared with
+    config: str = ''  #: relative to the repository
+    options: dict = field(default_factory=dict)  #: what --cfg-options set
+    #: label and options of what a trained network can be tested with, by name
     evaluations: dict = field(default_factory=dict)
-    order: list = None
-    start: str = None
-    keep_seed: int = None
-    data: Data = None
-    note: str = None
+    #: a config: every network starts with the weights that this one has with
+    #: the same seed, as far as names and shapes agree; or each draws its own
+    start: str | None = None
+    #: the seed whose checkpoints stay when a run is finished
+    keep_seed: int | None = None
 
     def __post_init__(self):
         self.metrics = [
-            Metric(name=name, **(shown or {}))
+            Metric(name, **(shown or {}))
             for name, shown in self.metrics.items()
         ]
         self.variants = {
-            name: Variant(name=name, **(entry or {}))
+            name: Variant(name, **(entry or {}))
             for name, entry in self.variants.items()
         }
-        if self.data is not None:
-            self.data = Data(**self.data)
         for variant in self.variants.values():
+            variant.label = variant.label or variant.name
             variant.config = variant.config or self.config
             variant.options = {**self.options, **variant.options}
             variant.seeds = variant.seeds or self.seeds
             variant.reference = variant.reference or self.reference
-            self._check(variant)
-        own = [v.name for v in self.variants.values() if not v.records_of]
-        self.order = self.order or [own]
-        listed = [name for group in self.order for name in group]
-        if sorted(listed) != sorted(own):
-            raise ValueError(
-                f'order has {sorted(listed)}, but the variants to run are '
-                f'{sorted(own)}'
-            )
+            unknown = {variant.reference} - {*self.variants}
+            unknown |= {*variant.evaluations} - {*self.evaluations}
+            if unknown:
+                raise ValueError(
+                    f'{variant.name!r} has {", ".join(sorted(unknown))}, '
+                    'which the study does not define'
+                )
+            if not variant.config and not variant.records_of:
+                raise ValueError(f'{variant.name!r} has no config')
 
-    def _check(self, variant):
-        if variant.reference not in self.variants:
-            raise ValueError(
-                f'the reference {variant.reference!r} of {variant.name!r} is '
-                f'none of the variants {list(self.variants)}'
-            )
-        unknown = [e for e in variant.evaluations if e not in self.evaluations]
-        if unknown:
-            raise ValueError(
-                f'{variant.name!r} has evaluations {unknown} that the study '
-                'does not define'
-            )
-        if variant.records_of is None and variant.config is None:
-            raise ValueError(f'{variant.name!r} has no config')
-
-    def list_runs(self):
-        """Lists the runs as pairs of variant and seed, in their order."""
-        runs = []
-        for group in self.order:
-            variants = [self.variants[name] for name in group]
-            seeds = sorted({seed for v in variants for seed in v.seeds})
-            runs += [
-                (variant, seed)
-                for seed in seeds
-                for variant in variants
-                if seed in variant.seeds
-            ]
-        return runs
+    def list_runs(self) -> list[tuple[Variant, int]]:
+        """Lists the runs, all variants with one seed before the next seed."""
+        own = [v for v in self.variants.values() if not v.records_of]
+        seeds = sorted({seed for variant in own for seed in variant.seeds})
+        return [(v, seed) for seed in seeds for v in own if seed in v.seeds]
 
 
-def load_study(path):
-    """Reads a study.
-
-    Args:
-        path (str | Path): The YAML file.
-
-    Returns:
-        Study: With defaults filled in.
+def load_study(path: str | Path) -> Study:
+    """Reads a study, with defaults filled in.
 
     Raises:
         ValueError: If it is no study, or contradicts itself.
     """
     path = Path(path)
     try:
-        content = Config.fromfile(path).to_dict()
-        return Study(name=path.stem, **content)
-    except (AttributeError, TypeError, ValueError) as error:
+        return Study(name=path.stem, **_read(path))
+    except (AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f'{path}: {error}') from None
 
 
-def record_path(results, study, variant, seed):
-    """Says where the record of a run is.
+def _read(path):
+    content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    base = content.pop('_base_', None)
+    return (
+        content if base is None else _lay(content, _read(path.parent / base))
+    )
 
-    Args:
-        results (str | Path): Folder of all studies' records.
-        study (Study): The study.
-        variant (Variant): The variant.
-        seed (int): The seed.
 
-    Returns:
-        Path: Of a JSON file.
-    """
+def _lay(content, base):
+    """Lays a dict over another one, and so the dicts in it."""
+    both = dict(base)
+    for key, value in content.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+        both[key] = _lay(value, base[key]) if nested else value
+    return both
+
+
+def record_path(
+    results: str | Path, study: Study, variant: Variant, seed: int
+) -> Path:
+    """Says where the record of a run is, below the folder of all records."""
     folder = variant.records_of or study.name
     return Path(results, folder, variant.name, f'seed{seed}.json')
 
 
-def describe_training(study, variant):
-    """What decides how a variant is trained, besides the seed.
-
-    Args:
-        study (Study): The study.
-        variant (Variant): One of its variants.
-
-    Returns:
-        dict: For a record.
-    """
+def describe_training(study: Study, variant: Variant) -> dict:
+    """What decides how a variant is trained besides the seed, for records."""
     return dict(
         config=variant.config, options=variant.options, start=study.start
     )
 
 
-def read_records(results, study):
-    """Reads the records of a study, as far as they are there.
+def read_records(
+    results: str | Path, study: Study
+) -> dict[str, dict[int, dict]]:
+    """Reads the records of a study by variant and seed, as far as they are.
 
-    Args:
-        results (str | Path): Folder of all studies' records.
-        study (Study): The study.
-
-    Returns:
-        dict[str, dict[int, dict]]: Records by variant and seed.
+    Raises:
+        ValueError: If a record is of another training than the study's.
     """
-    return {
-        variant.name: {
-            seed: json.loads(path.read_text(encoding='utf-8'))
-            for seed in variant.seeds
-            if (path := record_path(results, study, variant, seed)).is_file()
-        }
-        for variant in study.variants.values()
-    }
+    records = {}
+    for variant in study.variants.values():
+        records[variant.name] = found = {}
+        for seed in variant.seeds:
+            path = record_path(results, study, variant, seed)
+            if not path.is_file():
+                continue
+            found[seed] = json.loads(path.read_text(encoding='utf-8'))
+            training = describe_training(study, variant)
+            if not variant.records_of and any(
+                found[seed][key] != value for key, value in training.items()
+            ):
+                raise ValueError(
+                    f'the record of {variant.name!r}, seed {seed}, is of '
+                    'another training than the study describes'
+                )
+    return records

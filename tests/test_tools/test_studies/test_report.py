@@ -1,4 +1,6 @@
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image as mpimg
@@ -14,19 +16,17 @@ PAGE = ROOT / 'docs/study.md'
 def write(toy):
     """Writes records of the toy study, by variant and seed."""
 
-    def write(variant, values, evaluations=(), **changes):
-        options = toy.study['variants'][variant] or {}
+    def write(variant, values, **changes):
+        entry = toy.study['variants'][variant] or {}
         for seed, value in values.items():
             path = toy.record(variant, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             record = dict(
                 config=str(toy.config),
                 start=str(toy.config),
-                options=options.get('options', {}),
+                options=entry.get('options', {}),
                 metrics={'accuracy/top1': value},
-                evaluations={
-                    name: {'accuracy/top1': value - 10} for name in evaluations
-                },
+                evaluations={'off': {'accuracy/top1': value - 10}},
             )
             path.write_text(json.dumps({**record, **changes}))
 
@@ -39,7 +39,9 @@ def report(study_tools, toy):
 
     def report(**changes):
         study = study_tools['study'].load_study(toy.write(**changes))
-        records = study_tools['study'].read_records(toy.results, study)
+        records = study_tools['study'].read_records(
+            toy.folder / 'results', study
+        )
         rows = study_tools['report'].collect_rows(study, records)
         return study, rows, study_tools['report'].format_table(study, rows)
 
@@ -49,7 +51,7 @@ def report(study_tools, toy):
 def test_table_by_hand(write, report):
     write('plain', {0: 80.0, 1: 82.0, 2: 84.0})
     # by seed 1, 2 and 3 more: 2 ± 4.302653 / √3
-    write('ba2m', {0: 81.0, 1: 84.0, 2: 87.0}, evaluations=['off'])
+    write('ba2m', {0: 81.0, 1: 84.0, 2: 87.0})
     _, _, table = report(seeds=[0, 1, 2])
     assert table.splitlines() == [
         '| variant | seeds | accuracy, %: mean ± std '
@@ -63,7 +65,7 @@ def test_table_by_hand(write, report):
 
 def test_table_says_what_is_missing(write, report):
     assert '| BA²M | 0 of 3 | – | – |' in report(seeds=[0, 1, 2])[2]
-    write('ba2m', {1: 81.0, 2: 82.0}, evaluations=['off'])
+    write('ba2m', {1: 81.0, 2: 82.0})
     write('plain', {0: 80.0, 2: 81.0})
     lines = report(seeds=[0, 1, 2])[2].splitlines()
     assert lines[2:4] == [
@@ -82,7 +84,7 @@ def test_scale_and_two_metrics(write, report):
 
 
 def test_record_of_another_training_is_refused(write, report):
-    write('ba2m', {0: 1.0}, evaluations=['off'], options={'lr': 3})
+    write('ba2m', {0: 1.0}, options={'lr': 3})
     with pytest.raises(ValueError, match="'ba2m', seed 0, is of another"):
         report()
 
@@ -91,14 +93,14 @@ def test_figure_has_every_seed(
     write, report, study_tools, tmp_path, monkeypatch
 ):
     drawn = []
-    module = study_tools['report']
+    module = study_tools['figure']
     monkeypatch.setattr(module.plt, 'close', drawn.append)
     study, rows, _ = report()
-    assert not module.draw(study, rows, tmp_path / 'none')
+    assert not module.draw(study.metrics, rows, tmp_path / 'none')
     write('plain', {0: 80.0, 1: 82.0, 2: 84.0})
-    write('ba2m', {0: 81.0, 1: 84.0, 2: 87.0}, evaluations=['off'])
+    write('ba2m', {0: 81.0, 1: 84.0, 2: 87.0})
     study, rows, _ = report(seeds=[0, 1, 2])
-    assert module.draw(study, rows, tmp_path / 'figure')
+    assert module.draw(study.metrics, rows, tmp_path / 'figure')
     left, right = drawn[0].axes
 
     def dots(axes):
@@ -130,32 +132,26 @@ def test_figure_tells_of_what_is_far_away(
     write, report, study_tools, tmp_path, monkeypatch
 ):
     drawn = []
-    module = study_tools['report']
+    module = study_tools['figure']
     monkeypatch.setattr(module.plt, 'close', drawn.append)
     write('plain', {0: 80.0, 1: 82.0})
-    write('ba2m', {0: 81.0, 1: 83.0}, evaluations=['off'])
+    write('ba2m', {0: 81.0, 1: 83.0})
     study, rows, _ = report(seeds=[0, 1])
-    module.draw(study, rows, tmp_path / 'near')
-    # 71 and 73, and trained networks are at 80 to 83
-    assert [t.get_text() for t in drawn[0].axes[0].texts] == ['← 72.0']
-    rows[2]['values']['accuracy/top1'] = {0: 10.0, 1: 11.0}
-    module.draw(study, rows, tmp_path / 'far')
-    left, right = drawn[1].axes
+    rows[2].values['accuracy/top1'] = {0: 10.0, 1: 11.0}
+    module.draw(study.metrics, rows, tmp_path / 'tested')
     # all others, with a margin of a twentieth
-    assert left.get_xlim() == pytest.approx((79.85, 83.15))
-    assert [text.get_text() for text in left.texts] == ['← 10.5']
-    assert [text.get_text() for text in right.texts] == ['← −70.5']
+    assert drawn[0].axes[0].get_xlim() == pytest.approx((79.85, 83.15))
     # and what has failed in training
-    failed = {'accuracy/top1': {0: 20.0, 1: 22.0}}
-    rows[1:] = [dict(rows[1], values=failed), rows[1]]
-    module.draw(study, rows, tmp_path / 'failed')
-    left, right = drawn[2].axes
-    assert [text.get_text() for text in left.texts] == ['← 21.0']
-    assert [text.get_text() for text in right.texts] == ['← −60.0']
+    failed = replace(rows[1], values={'accuracy/top1': {0: 20.0, 1: 22.0}})
+    module.draw(study.metrics, [rows[0], failed, rows[1]], tmp_path / 'failed')
+    assert [
+        [text.get_text() for text in axes.texts]
+        for axes in (*drawn[0].axes, *drawn[1].axes)
+    ] == [['← 10.5'], ['← −70.5'], ['← 21.0'], ['← −60.0']]
 
 
 def test_page_gets_the_table_between_its_lines(
-    toy, write, study_tools, monkeypatch, capsys
+    toy, write, study_tools, capsys
 ):
     write('plain', {0: 80.0})
     page = toy.folder / 'page.md'
@@ -164,15 +160,10 @@ def test_page_gets_the_table_between_its_lines(
         before + '<!-- study: toy -->\nold\n<!-- until here -->\nend\n'
     )
     path = toy.write()
-    monkeypatch.setattr(
-        'sys.argv',
-        [
-            *('report.py', str(path), '--results', str(toy.results)),
-            *('--page', str(page)),
-        ],
-    )
+    args = [str(path), '--results', str(toy.folder / 'results')]
+    args += ['--page', str(page)]
     for _ in range(2):  # the second time there is nothing to change
-        study_tools['report'].main()
+        study_tools['report'].main(args)
         text = page.read_text(encoding='utf-8')
         assert text.startswith(before + '<!-- study: toy -->\n\n| variant |')
         assert '| plain | 1 | 80.00 |  |' in text
@@ -184,29 +175,25 @@ def test_page_gets_the_table_between_its_lines(
     assert 'figure.png' in capsys.readouterr().out
     page.write_text('nothing')
     with pytest.raises(ValueError, match=r'the page has no .*study: toy'):
-        study_tools['report'].main()
+        study_tools['report'].main(args)
 
 
-@pytest.mark.parametrize(
-    'path',
-    sorted(
-        path
-        for path in (ROOT / 'configs/studies').glob('*.yml')
-        if f'<!-- study: {path.stem} -->' in PAGE.read_text(encoding='utf-8')
-    ),
-    ids=lambda path: path.stem,
-)
-def test_published_table_is_that_of_the_records(path, study_tools):
-    """If not: see docs/study.md on how to write it."""
-    module = study_tools['report']
-    study = study_tools['study'].load_study(path)
-    records = study_tools['study'].read_records(ROOT / 'docs/studies', study)
-    rows = module.collect_rows(study, records)
-    section = module.format_section(study, rows, f'studies/{study.name}')
+def test_published_tables_are_those_of_the_records(study_tools):
+    """If not: see docs/study.md on how to write them."""
     page = PAGE.read_text(encoding='utf-8')
-    assert page == replace_section(
-        page, f'<!-- study: {study.name} -->', section
-    )
-    for suffix in ('.png', '.pdf'):
-        figure = ROOT / f'docs/studies/{study.name}/figure{suffix}'
-        assert figure.is_file() == any(records.values())
+    folder = ROOT / 'docs/studies'
+    published = re.findall('<!-- study: (.+) -->', page)
+    assert len(published) > 6
+    for name in published:
+        path = ROOT / f'configs/studies/{name}.yml'
+        study = study_tools['study'].load_study(path)
+        records = study_tools['study'].read_records(folder, study)
+        rows = study_tools['report'].collect_rows(study, records)
+        section = study_tools['report'].format_section(
+            study, rows, f'studies/{name}'
+        )
+        begin = f'<!-- study: {name} -->'
+        assert page == replace_section(page, begin, section)
+        for suffix in ('.png', '.pdf'):
+            figure = folder / name / f'figure{suffix}'
+            assert figure.is_file() == any(records.values())

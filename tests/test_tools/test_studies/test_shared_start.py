@@ -4,27 +4,20 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mmba2m.registry import HOOKS
-from mmba2m.engine.distributed import build_runner
 
 pytest.importorskip('mmpretrain')
 
 
-def test_networks_start_alike_where_they_are_alike(toy, tmp_path):
-    def start(name, seed, *options):
-        out = tmp_path / f'{name}.pth'
-        toy.call(
-            'tools/studies/shared_start.py',
-            *(toy.config, toy.config, out, '--seed', seed),
-            *('--cfg-options', f'randomness.seed={seed}', *options),
-        )
-        return torch.load(out)['state_dict']
+def test_networks_start_alike_where_they_are_alike(toy, study_tools):
+    def start(seed, stages=(False,) * 4):
+        cfg = Config.fromfile(toy.config)
+        cfg.model.backbone.ba2m_stages = stages
+        other = Config.fromfile(toy.config)
+        return study_tools['shared_start'].draw_shared(cfg, other, seed)
 
-    module = 'model.backbone.ba2m_stages=[True,False,True,True]'
-    plain = start('plain', 3)
-    ours = start('ours', 3, module)
-    again = start('again', 3, module)
-    other = start('other', 4, module)
-
+    module = True, False, True, True
+    plain = start(3)
+    ours, again, other = start(3, module), start(3, module), start(4, module)
     own = [key for key in ours if key not in plain]
     assert {key.split('.')[2] for key in own} == {'ba2m'}
     assert len({key.split('.')[1] for key in own}) == 3
@@ -39,28 +32,44 @@ def test_networks_start_alike_where_they_are_alike(toy, tmp_path):
 
 
 @HOOKS.register_module()
-class _KeepBatchesHook(Hook):
+class _KeepStartHook(Hook):
+    def before_train(self, runner):
+        runner.start = {
+            key: value.clone()
+            for key, value in runner.model.state_dict().items()
+        }
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        runner.batches.append(torch.stack(list(data_batch['inputs'])))
+        seen = runner.__dict__.setdefault('batches', [])
+        seen.append(torch.stack(list(data_batch['inputs'])))
 
 
-def test_networks_see_the_same_images(toy, tmp_path, monkeypatch):
-    monkeypatch.setenv('TOY_ROOT', str(toy.folder / 'data'))
+def test_networks_start_alike_and_see_the_same_images(
+    toy, study_tools, monkeypatch
+):
+    monkeypatch.setenv(*toy.draw().env.copy().popitem())
+    module = study_tools['one_run']
+    options = {
+        'custom_hooks': [dict(type='mmba2m._KeepStartHook')],
+        'train_cfg.max_epochs': 1,
+        'train_cfg.val_interval': 2,
+    }
 
-    def train(seed, stages):
-        cfg = Config.fromfile(toy.config)
-        cfg.work_dir = str(tmp_path / f'{seed}{sum(stages)}')
-        cfg.launcher = 'none'
-        cfg.randomness = dict(seed=seed)
-        cfg.custom_hooks = [dict(type='mmba2m._KeepBatchesHook')]
-        cfg.model.backbone.ba2m_stages = stages
-        cfg.train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
-        runner = build_runner(cfg)
-        runner.batches = []
+    def train(variant, seed):
+        study = study_tools['study'].load_study(toy.write(options=options))
+        work_dir = toy.work_dir(variant, seed)
+        work_dir.mkdir(parents=True)
+        run = study_tools['run'].Run(
+            study, study.variants[variant], seed, None, work_dir
+        )
+        start = module._save_start(run)
+        runner = module.build(run, work_dir, load_from=start)
         runner.train()
-        return torch.cat(runner.batches)
+        return runner.start, torch.cat(runner.batches)
 
-    plain, ours = train(1, [False] * 4), train(1, [True] * 4)
-    assert plain.shape == (24, 3, 16, 16)
-    assert torch.equal(plain, ours)
-    assert not torch.equal(plain, train(2, [False] * 4))
+    (plain, images), (ours, same) = train('plain', 1), train('ba2m', 1)
+    for key in plain:
+        assert torch.equal(ours[key], plain[key]), key
+    assert images.shape == (12, 3, 32, 32)
+    assert torch.equal(images, same)
+    assert not torch.equal(images, train('plain', 2)[1])

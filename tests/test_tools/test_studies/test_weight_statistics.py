@@ -1,0 +1,98 @@
+import zlib
+
+import numpy as np
+import pytest
+from mmengine.dataset import pseudo_collate
+from scipy.stats import rankdata
+from tool_runs import run_tool
+
+from mmba2m.inspect import build_dataset, load_network, read_trained
+
+CLASSIFIER = 'configs/demo/ba2m-resnet18_shapes.py'
+DETECTOR = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
+MODULES = [f'backbone.layer{i}.ba2m' for i in (1, 2, 3, 4)]
+
+
+def print_table(*args, env=None):
+    text = run_tool('studies/weight_statistics.py', *args, env=env)
+    header, _, *rows = [x for x in text.splitlines() if x.startswith('|')]
+    return header, [row.strip('| ').split(' | ') for row in rows]
+
+
+def test_relations_of_each_image(
+    classifier_run, shapes, study_tools, monkeypatch
+):
+    monkeypatch.setenv('SHAPES_ROOT', str(shapes))
+    path = str(classifier_run / 'epoch_2.pth')
+    cfg, checkpoint = read_trained(CLASSIFIER, path)
+    dataset, model = build_dataset(cfg), load_network(cfg, checkpoint)
+    indices = np.random.RandomState(3).permutation(len(dataset))[:3]
+    sars, traits = study_tools['weight_statistics'].collect(
+        model, dataset, indices, batch_size=2, relations=True
+    )
+    assert list(sars) == MODULES
+    seen = {}
+    for name in MODULES:
+        model.get_submodule(name).register_forward_pre_hook(
+            lambda module, args, name=name: seen.update({name: args[0]})
+        )
+    for place, index in enumerate(indices):  # each alone
+        sample = dataset[index]
+        data = model.data_preprocessor(pseudo_collate([sample]), False)
+        logits = model(data['inputs'], mode='tensor').detach()
+        for name in MODULES:
+            sar = model.get_submodule(name).sample_attention(seen[name])
+            assert sars[name][place] == pytest.approx(sar.item(), rel=1e-4)
+        label = sample['data_samples'].gt_label.item()
+        assert traits['class'][place] == label
+        loss = logits.logsumexp(1)[0] - logits[0, label]
+        assert traits['loss'][place] == pytest.approx(loss.item(), rel=1e-3)
+        pixels = sample['inputs'].numpy().transpose(1, 2, 0)
+        assert traits['contrast'][place] == pytest.approx(pixels.std())
+        packed = zlib.compress(pixels.tobytes(), 9)
+        assert traits['complexity'][place] == len(packed)
+
+    args = [CLASSIFIER, path, '--num', '3', '--seed', '3', '--relations']
+    header, rows = print_table(*args)
+    assert header == (
+        '| module | SAR, mean | SAR, std | weights over all | class, η² '
+        '| loss, ρ | complexity, ρ | contrast, ρ |'
+    )
+    share = study_tools['weight_statistics'].share_between
+    for row, (name, sar) in zip(rows, sars.items(), strict=True):
+        weights = np.exp(sar) / np.exp(sar).mean()
+        limits = f'{weights.min():.3f} to {weights.max():.3f}'
+        expected = [name, f'{sar.mean():.3f}', f'{sar.std():.4f}', limits]
+        assert row[:4] == expected
+        ranks = [
+            rankdata(traits[x]) for x in ('loss', 'complexity', 'contrast')
+        ]
+        numbers = [share(sar, traits['class'])]
+        numbers += [np.corrcoef(rankdata(sar), x)[0, 1] for x in ranks]
+        found = [float(cell) for cell in row[4:]]
+        assert found == pytest.approx(numbers, abs=6e-3, nan_ok=True)
+
+
+def test_share_between_groups(study_tools):
+    share = study_tools['weight_statistics'].share_between
+    values = np.array([1.0, 3, 5, 5, 7, 9])
+    groups = np.array([4, 4, 0, 0, 2, 2])
+    # means 2, 5, 8 around 5; values −4, −2, 0, 0, 2, 4
+    assert share(values, groups) == pytest.approx((9 + 0 + 9) / 3 / (40 / 6))
+    assert share(groups * 1.0, groups) == pytest.approx(1)
+    assert np.isnan(share(np.ones(6), groups))
+
+
+def test_first_images_of_a_detector(detector_run, shapes):
+    env = {'SHAPES_ROOT': str(shapes)}
+    args = [DETECTOR, detector_run / 'epoch_2.pth']
+    _, rows = print_table(*args, '--num', '4', env=env)
+    assert [row[0] for row in rows] == MODULES
+    for _, mean, std, weights in rows:
+        low, high = map(float, weights.split(' to '))
+        assert 0 < float(mean) < 1 and float(std) > 0
+        assert low < 1 < high
+    text = run_tool(
+        'studies/weight_statistics.py', *args, '--relations', fails=True
+    )
+    assert 'shapes.py is no config of MMPretrain' in text
