@@ -132,29 +132,6 @@ def test_test_dumps_and_draws(run, detector, tmp_path):
     assert (tmp_path / 'curves.png').stat().st_size > 9999
 
 
-def test_sar_statistics_of_each_module(run, detector):
-    output = run(
-        'studies/sar_statistics.py',
-        DETECTOR,
-        detector / 'epoch_2.pth',
-        '--num',
-        4,
-        '--work-dir',
-        detector / 'sars',
-    )
-    rows = [line for line in output.splitlines() if '.ba2m |' in line]
-    assert [row.split()[1] for row in rows] == [
-        f'backbone.layer{i}.ba2m' for i in (1, 2, 3, 4)
-    ]
-    for row in rows:
-        mean, std, low, high = (
-            float(word) for word in row.split() if word[0].isdigit()
-        )
-        assert 0 < mean < 1
-        assert std > 0
-        assert low <= 1 <= high
-
-
 def test_test_time_augmentation_keeps_the_image_as_it_is_first():
     tool = runpy.run_path(str(ROOT / 'tools/test.py'))
     cfg = Config.fromfile(ROOT / DETECTOR)
