@@ -3,7 +3,38 @@
 from contextlib import ExitStack
 
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
+from torch.overrides import TorchFunctionMode
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Gives no memory to weights, which are empty before they are drawn.
+
+    ``torch.device('meta')`` would take it from all tensors, and the hosts
+    read numbers off some that they make.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs['device'] = 'meta'
+        return func(*args, **kwargs)
+
+
+def build_on_meta(cfg: Config) -> nn.Module:
+    """Builds a network without values: for its shapes, names and classes.
+
+    Args:
+        cfg: The config of a detector or classifier; it stays as it is.
+
+    Returns:
+        The network on the meta device, in ``train()``.
+    """
+    init_default_scope(cfg.default_scope)
+    with _EmptyOnMeta():
+        return MODELS.build(cfg.model).to('meta')
 
 
 def count_parameters(network):
