@@ -7,6 +7,7 @@ was imported before: MMEngine imports this file, then the ``locations``.
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import Registry
 
 MODELS = Registry(
@@ -26,4 +27,10 @@ METRICS = Registry(
     parent=MMENGINE_METRICS,
     scope='mmba2m',
     locations=['mmba2m.evaluation'],
+)
+RUNNERS = Registry(
+    'runner',
+    parent=MMENGINE_RUNNERS,
+    scope='mmba2m',
+    locations=['mmba2m.engine.runner'],
 )

@@ -4,13 +4,10 @@ import argparse
 from copy import deepcopy
 
 from mmengine.config import ConfigDict
+from mmengine.registry import RUNNERS
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmba2m.checkpoints.checks import check_checkpoint
-from mmba2m.checkpoints.files import load_checkpoint, use_safe_loading
 from mmba2m.engine.cli import create_parser, load_config
-from mmba2m.data_checks import check_data, only_formats
-from mmba2m.engine.distributed import build_runner
 
 # where the hosts differ: the metric that dumps, the settings of the hook that
 # draws, the model that averages over flips
@@ -112,17 +109,7 @@ def apply_tta(cfg, tta_model):
 def main():
     args = parse_args()
     cfg = merge_args(load_config(args), args)
-    check_data(cfg, ('test_dataloader',))
-    use_safe_loading()
-    runner = build_runner(cfg)
-    checkpoint = load_checkpoint(args.checkpoint)
-    check_checkpoint(runner.model, checkpoint, args.checkpoint, strict=True)
-    metrics = runner.test()
-    if not metrics and not only_formats(cfg.test_evaluator):
-        raise RuntimeError(
-            f'{args.checkpoint} found nothing in any test image, so there is '
-            'no metric. Is it trained, and on these classes?'
-        )
+    RUNNERS.build(cfg).test()
 
 
 if __name__ == '__main__':

@@ -1,14 +1,10 @@
 """Trains a detector or classifier, as its config says."""
 
+from mmengine.registry import RUNNERS
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmba2m.engine.hooks import TrainingChecksHook
-from mmba2m.checkpoints.checks import check_checkpoint, check_pretrained
-from mmba2m.checkpoints.files import load_checkpoint, use_safe_loading
+from mmba2m.checkpoints.resume import list_checkpoints
 from mmba2m.engine.cli import create_parser, load_config
-from mmba2m.data_checks import check_data
-from mmba2m.engine.distributed import build_runner
-from mmba2m.checkpoints.resume import find_checkpoint
 
 
 def parse_args():
@@ -47,10 +43,10 @@ def merge_args(cfg, args):
         cfg.resume = True
         cfg.load_from = args.resume
     elif args.resume or (cfg.get('resume') and not cfg.get('load_from')):
-        checkpoint = find_checkpoint(cfg.work_dir)
-        # the first start of a run that is always started so
-        cfg.resume = checkpoint is not None
-        cfg.load_from = checkpoint or cfg.get('load_from')
+        # the first start of a run that is always started so has none
+        cfg.resume = bool(list_checkpoints(cfg.work_dir))
+        if cfg.resume:
+            cfg.load_from = None
     return cfg
 
 
@@ -58,18 +54,7 @@ def merge_args(cfg, args):
 def main():
     args = parse_args()
     cfg = merge_args(load_config(args), args)
-    check_data(cfg, ('train_dataloader', 'val_dataloader'))
-    use_safe_loading()
-    runner = build_runner(cfg)
-    if cfg.get('load_from'):
-        # a new task may have new heads, a resumed one is the same network
-        check_checkpoint(
-            runner.model, load_checkpoint(cfg.load_from), cfg.load_from, strict=cfg.get('resume', False)
-        )
-    else:
-        check_pretrained(runner.model)
-    runner.register_hook(TrainingChecksHook())
-    runner.train()
+    RUNNERS.build(cfg).train()
 
 
 if __name__ == '__main__':

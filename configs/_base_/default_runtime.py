@@ -2,6 +2,8 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmba2m'], allow_failed_imports=False)
+# data and checkpoints are checked, whichever launcher runs it
+runner_type = 'mmba2m.Runner'
 custom_hooks = [dict(type='NumClassCheckHook')]
 default_hooks = dict(
     # two at least: where the newest cannot be read, the one before is
@@ -14,6 +16,8 @@ default_hooks = dict(
     # over several ranks is that of no checkpoint
     sync_buffers=dict(type='SyncBuffersHook'),
     terminate_on_nan=dict(type='mmba2m.TerminateOnNaNHook'),
+    # a schedule without effect, modules that are off, nothing found
+    training_checks=dict(type='mmba2m.TrainingChecksHook'),
     # a run that is killed and resumed ends as an uninterrupted one
     random_state=dict(type='mmba2m.RandomStateHook'),
     resume_val=dict(type='mmba2m.ResumeValHook'),

@@ -1,1 +1,1 @@
-"""What package and tools share: command line, checks of stack and input."""
+"""Checkpoints: read, written, checked, resumed from, and converted."""

@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, PretrainedInit, is_model_wrapper
 from torch import nn
 
-from .files import load_checkpoint
+from .files import get_weights, load_checkpoint
 
 
 def check_checkpoint(
@@ -28,7 +28,10 @@ def check_checkpoint(
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    loaded = _weights_of(checkpoint)
+    try:
+        loaded = get_weights(checkpoint)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
     own = model.state_dict()
 
     differences = compare_states(own, loaded)
@@ -95,34 +98,43 @@ def describe_differences(differences):
     )
 
 
-def check_pretrained(model):
+def check_pretrained(model: nn.Module) -> dict[str, dict]:
     """Checks what every ``init_cfg=dict(type='Pretrained')`` will load.
 
     MMEngine only warns where the names do not match, as where ``prefix`` is
     missing, and trains from scratch.
 
     Args:
-        model (nn.Module): The model, wrapped or not, with its weights not
-            initialized yet.
+        model: The model, wrapped or not, with its weights not initialized
+            yet.
+
+    Returns:
+        What was read, by the name of the file.
 
     Raises:
         ValueError: If less than half of a module's weights would be loaded,
             BA²M's own aside. If some, it is a warning.
         FileNotFoundError: If there is no such file.
     """
+    read = {}
     for name, module in model.named_modules():
         init_cfgs = getattr(module, 'init_cfg', None) or []
         if isinstance(init_cfgs, dict):
             init_cfgs = [init_cfgs]
         for init_cfg in init_cfgs:
             if init_cfg['type'] in ('Pretrained', PretrainedInit):
-                _check_pretrained(name or 'model', module, init_cfg)
+                path = init_cfg['checkpoint']
+                if path not in read:
+                    read[path] = load_checkpoint(path)
+                _check_pretrained(
+                    name or 'model', module, init_cfg, get_weights(read[path])
+                )
+    return read
 
 
-def _check_pretrained(name, module, init_cfg):
+def _check_pretrained(name, module, init_cfg, loaded):
     path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix') or ''
     prefix = prefix and prefix.rstrip('.') + '.'
-    loaded = _weights_of(load_checkpoint(path))
     own = {
         key: value
         for key, value in module.state_dict().items()
@@ -155,8 +167,3 @@ def _check_pretrained(name, module, init_cfg):
             problem += f". Did you mean prefix='{others[0]}'?"
         raise ValueError(problem)
     print_log(problem, 'current', logging.WARNING)
-
-
-def _weights_of(checkpoint):
-    weights = checkpoint.get('state_dict', checkpoint)
-    return {key.removeprefix('module.'): v for key, v in weights.items()}

@@ -22,10 +22,12 @@ from .safe_load import TRUST, safe_load
 
 #: what a file is called while it is written
 PART_SUFFIX = '.mmba2m-part'
+#: what was read already, by the name it goes by
+_read = {}
 
 
 @contextmanager
-def atomic_write(path):
+def atomic_write(path: str | Path):
     """Opens a file that gets its name only when it is whole and on disk.
 
     It is written beside its destination as ``path`` + ``.mmba2m-part``,
@@ -33,7 +35,7 @@ def atomic_write(path):
     as it was.
 
     Args:
-        path (str | Path): The destination, in an existing folder.
+        path: The destination, in an existing folder.
 
     Yields:
         BinaryIO: The file to write to.
@@ -76,36 +78,81 @@ def _sync_folder(folder):
         os.close(descriptor)
 
 
-def save_checkpoint(checkpoint, path):
-    """Saves a checkpoint; it never exists half under its name.
+def to_bytes(checkpoint: dict) -> bytes:
+    """Serialises a checkpoint; the same content gives the same bytes."""
+    buffer = BytesIO()
+    torch.save(checkpoint, buffer)
+    return buffer.getvalue()
 
-    Args:
-        checkpoint (dict): What ``torch.save`` takes.
-        path (str | Path): The file, in an existing folder.
+
+def save_checkpoint(checkpoint: dict, path: str | Path) -> None:
+    """Saves a checkpoint; it never exists half under its name.
 
     Raises:
         OSError: If it cannot be written, see :func:`atomic_write`.
     """
-    buffer = BytesIO()
-    torch.save(checkpoint, buffer)
     with atomic_write(path) as stream:
-        stream.write(buffer.getbuffer())
+        stream.write(to_bytes(checkpoint))
 
 
-def load_checkpoint(path, map_location='cpu'):
+def check_new_file(path: str | Path) -> None:
+    """Refuses a name that is taken, so that nothing is overwritten.
+
+    Raises:
+        FileExistsError: If there is such a file.
+        FileNotFoundError: If there is no folder to write it to.
+    """
+    path = Path(path)
+    if os.path.lexists(path):
+        raise FileExistsError(f'{path} exists already, choose another name')
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f'{path.parent} is no folder to write to')
+
+
+def write_new_file(content: bytes, path: str | Path) -> None:
+    """Writes a file whole or not at all, and over no other.
+
+    Raises:
+        OSError: If the name is taken, or the file cannot be written.
+    """
+    check_new_file(path)
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def handed_on(read: dict[str, dict]):
+    """Has :func:`load_checkpoint` give what was read instead of reading.
+
+    Whoever looks at a checkpoint hands it on so to whoever loads it by its
+    name: MMEngine's Runner, ``init_cfg``, the hosts' inferencers.
+
+    Args:
+        read: What :func:`load_checkpoint` gave, by its argument.
+    """
+    before = dict(_read)
+    _read.update({str(path): content for path, content in read.items()})
+    try:
+        yield
+    finally:
+        _read.clear()
+        _read.update(before)
+
+
+def load_checkpoint(path: str | Path, map_location='cpu') -> dict:
     """Loads a checkpoint; a pickle that would run code is refused.
 
     Tensors, numbers, text and containers of them load, and what MMEngine
     keeps beside the weights (its log buffers, NumPy's arrays and numbers).
 
     Args:
-        path (str | Path): A file, or what MMEngine downloads: ``https://``,
+        path: A file, or what MMEngine downloads: ``https://``,
             ``torchvision://``, ``open-mmlab://``.
-        map_location (Any): Where its tensors go, as in ``torch.load``.
+        map_location: Where its tensors go, as in ``torch.load``.
             Defaults to 'cpu'.
 
     Returns:
-        dict: The checkpoint.
+        The checkpoint, or what was :func:`handed_on`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -114,6 +161,8 @@ def load_checkpoint(path, map_location='cpu'):
             ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` loads it all the same.
         ValueError: If it is damaged, or no checkpoint.
     """
+    if str(path) in _read:
+        return _read[str(path)]
     if '://' in str(path):
         path = _download(path)
     path = os.path.expanduser(path)
@@ -157,6 +206,31 @@ def use_safe_loading():
 def load_from_mmba2m(path, map_location=None):
     """:func:`load_checkpoint`, as MMEngine calls and logs it."""
     return load_checkpoint(path, map_location)
+
+
+def get_weights(checkpoint: dict) -> dict:
+    """Finds the weights in a checkpoint.
+
+    Args:
+        checkpoint: With the weights as its 'state_dict', or the weights
+            themselves.
+
+    Returns:
+        dict[str, Tensor]: The weights, without the ``module.`` of a wrapper.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    weights = checkpoint.get('state_dict', checkpoint)
+    others = [
+        key
+        for key, value in weights.items()
+        if not isinstance(value, torch.Tensor)
+    ]
+    if others or not weights:
+        found = ', '.join(map(str, others[:3])) or 'nothing'
+        raise ValueError(f'no weights, but {found}')
+    return {key.removeprefix('module.'): v for key, v in weights.items()}
 
 
 def _download(path):

@@ -1,28 +1,24 @@
-"""Finds the checkpoint from which an interrupted run goes on."""
+"""The checkpoints from which an interrupted run goes on."""
 
 import logging
 import math
-import os
 import re
 from pathlib import Path
 
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from .files import load_checkpoint
 
 
-def find_checkpoint(work_dir):
-    """Finds the newest checkpoint of a run that can be read.
-
-    That is the one which ``last_checkpoint`` names, or else the one before
-    it. Where there is no such file, or it names one that is gone, the numbers
-    of ``epoch_*.pth`` or ``iter_*.pth`` say which is the newest.
+def read_newest(work_dir: str | Path) -> tuple[str, dict] | None:
+    """Reads the newest checkpoint of a run that can be read.
 
     Args:
-        work_dir (str | Path): The folder of the run.
+        work_dir: The folder of the run.
 
     Returns:
-        str | None: Its path; ``None`` where no run has saved anything.
+        Its path and what it holds; ``None`` where no run has saved anything.
 
     Raises:
         ValueError: If no checkpoint can be read: starting anew would write
@@ -30,15 +26,8 @@ def find_checkpoint(work_dir):
         FileNotFoundError: If only ``last_checkpoint`` is left.
         pickle.UnpicklingError: If the newest holds what may run code.
     """
-    last, candidates = _candidates(Path(work_dir))
-    if last and not candidates:
-        raise FileNotFoundError(
-            f'{Path(work_dir, "last_checkpoint")} names {last}, which is not '
-            'there, and there is no other. Name one with --resume PATH, or '
-            'start anew without --resume'
-        )
     problems = []
-    for path in candidates:
+    for path in list_checkpoints(work_dir):
         try:
             checkpoint = load_checkpoint(path)
             if 'meta' not in checkpoint:
@@ -47,14 +36,13 @@ def find_checkpoint(work_dir):
             problems.append(str(error))
             continue
         # every rank looks, and one tells
-        first = not int(os.environ.get('RANK', 0))
-        for problem in problems if first else ():
+        for problem in problems if is_main_process() else ():
             print_log(
                 f'{problem}. Going on from {path} instead',
                 'current',
                 logging.WARNING,
             )
-        return str(path)
+        return str(path), checkpoint
     if problems:
         raise ValueError(
             f'no checkpoint in {work_dir} can be read: {"; ".join(problems)}. '
@@ -63,8 +51,24 @@ def find_checkpoint(work_dir):
     return None
 
 
-def _candidates(folder):
-    """What ``last_checkpoint`` says, and which files to try, newest first."""
+def list_checkpoints(work_dir: str | Path) -> list[Path]:
+    """Lists the checkpoints of a run, the newest first.
+
+    That is the one which ``last_checkpoint`` names, and those before it.
+    Where there is no such file, or it names one that is gone, the numbers of
+    ``epoch_*.pth`` or ``iter_*.pth`` say which is the newest.
+
+    Args:
+        work_dir: The folder of the run.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        ValueError: If there are both kinds, and no ``last_checkpoint``.
+        FileNotFoundError: If only ``last_checkpoint`` is left.
+    """
+    folder = Path(work_dir)
     pointer = folder / 'last_checkpoint'
     last = pointer.read_text().strip() if pointer.is_file() else ''
     # the folder may have been moved, or hold no checkpoints itself
@@ -72,7 +76,7 @@ def _candidates(folder):
         if path.is_file():
             numbers = _numbers(path.parent)
             if path not in numbers:  # of another name, so there is no order
-                return last, [path]
+                return [path]
             kind, newest = numbers[path]
             break
     else:
@@ -83,6 +87,12 @@ def _candidates(folder):
                 f'{folder} has both epoch_*.pth and iter_*.pth, and no '
                 'last_checkpoint that is there. Name one with --resume PATH'
             )
+        if last and not kinds:
+            raise FileNotFoundError(
+                f'{pointer} names {last}, which is not there, and there is no '
+                'other. Name one with --resume PATH, or start anew without '
+                '--resume'
+            )
         kind, newest = next(iter(kinds), None), math.inf
     # what has a higher number than the last one is of an earlier run
     found = [
@@ -90,7 +100,7 @@ def _candidates(folder):
         for path, (other, number) in numbers.items()
         if other == kind and number <= newest
     ]
-    return last, [path for _, path in sorted(found, reverse=True)]
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def _numbers(folder):

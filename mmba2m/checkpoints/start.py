@@ -5,7 +5,7 @@ from mmengine.registry import MODELS
 from mmba2m.models.attentions.ba2m import BA2M
 
 from .checks import compare_states, describe_differences
-from .weights import get_weights
+from .files import get_weights
 
 _PREFIX = 'backbone.'
 # the classifier of torchvision's networks
@@ -33,6 +33,8 @@ def to_ba2m_start(checkpoint, cfg):
             is of another one, with the first names and shapes that differ.
     """
     backbone = _build_backbone(cfg)
+    if isinstance(checkpoint.get('model'), dict):
+        checkpoint = checkpoint['model']
     weights = get_weights(checkpoint)
     if any(key.startswith(_PREFIX) for key in weights):
         used = {

@@ -5,8 +5,8 @@ from mmengine.registry import MODELS
 from mmba2m.models.attentions.ba2m import BA2M
 
 from .checks import compare_states, describe_differences
-from .weights import get_weights
-from .stock_config import find_ba2m_options, strip_config
+from .files import get_weights
+from .stock_config import strip_config, walk
 
 _STATES = ('state_dict', 'ema_state_dict')
 
@@ -109,7 +109,12 @@ def _check_annealed(state, modules, cfg):
     if not active:
         return
     listed = [f'{name} {value:g}' for name, value in active.items()]
-    options = find_ba2m_options(cfg)
+    types = ((str(node.get('type')), node) for _, node in walk(cfg.model))
+    options = [
+        node if name.endswith('BA2M') else node.get('ba2m_cfg') or {}
+        for name, node in types
+        if 'BA2M' in name
+    ]
     message = (
         f'{len(active)} of {len(modules)} BA2M modules still have a strength '
         f'(0 is annealed): {", ".join(listed[:4])}'

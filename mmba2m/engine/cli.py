@@ -49,13 +49,15 @@ def load_config(args):
         args (argparse.Namespace): From :func:`create_parser`.
 
     Returns:
-        Config: With ``launcher`` and ``work_dir`` set.
+        Config: With ``launcher`` and ``work_dir`` set, and ours as its runner
+        if it names none.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
+    cfg.setdefault('runner_type', 'mmba2m.Runner')
     # command line > config > name of the config
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

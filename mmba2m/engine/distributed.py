@@ -4,39 +4,28 @@ import os
 from datetime import timedelta
 
 import torch
-from mmengine.device import get_device
 from mmengine.dist import is_distributed
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
+from torch import nn
 
-from mmba2m.engine.runner import Runner
 
+def join_group(launcher: str, device: str, env_cfg: dict) -> None:
+    """Joins the process group on the CPU, before MMEngine asks for a GPU.
 
-def build_runner(cfg):
-    """Builds the runner of a config, one that takes CPUs where need be.
+    Where there are GPUs it only counts them.
 
     Args:
-        cfg (Config): With ``launcher``.
-
-    Returns:
-        Runner: Ours, or a :class:`CPURunner` in a distributed run where
-        there is no accelerator.
+        launcher: 'pytorch', or another of MMEngine's.
+        device: What MMEngine computes on, e.g. 'cpu'.
+        env_cfg: That of the config; ``dist_cfg.timeout`` holds, in seconds.
 
     Raises:
         ValueError: If this machine has fewer GPUs than processes, or a
             launcher other than 'pytorch' is to start processes without GPUs.
     """
-    if cfg.launcher == 'none':
-        return Runner.from_cfg(cfg)
-    device = get_device()
-    if device == 'cpu':
-        if cfg.launcher != 'pytorch':
-            raise ValueError(
-                f'--launcher {cfg.launcher} needs GPUs, and PyTorch sees '
-                'none; on the CPU, take tools/dist_*.sh or tools/slurm_*.sh'
-            )
-        return CPURunner.from_cfg(cfg)
-    if device == 'cuda' and cfg.launcher == 'pytorch':
+    if device == 'cuda' and launcher == 'pytorch':
         processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
         count = torch.cuda.device_count()
         if processes > count:
@@ -44,57 +33,56 @@ def build_runner(cfg):
                 f'GPUS={processes} processes on a machine where PyTorch sees '
                 f'{count} GPU(s)'
             )
-    return Runner.from_cfg(cfg)
+    if device != 'cpu' or is_distributed():
+        return
+    if launcher != 'pytorch':
+        raise ValueError(
+            f'--launcher {launcher} needs GPUs, and PyTorch sees none; on '
+            'the CPU, take tools/dist_*.sh or tools/slurm_*.sh'
+        )
+    kwargs = {}
+    seconds = env_cfg.get('dist_cfg', {}).get('timeout')
+    if seconds is not None:
+        kwargs['timeout'] = timedelta(seconds=seconds)
+    torch.distributed.init_process_group('gloo', **kwargs)
 
 
-class CPURunner(Runner):
-    """A Runner for processes on the CPU: gloo, no device ids, no SyncBN.
+def wrap_on_cpu(cfg: dict, wrapper_cfg: dict | None, model: nn.Module):
+    """Wraps a model as the Runner does, less what needs a GPU.
 
-    What ``model_wrapper_cfg`` and ``env_cfg.dist_cfg.timeout`` say holds.
     SyncBN has no CPU kernel: as in MMEngine's runs without a launcher, the
     layers become batch norms, each process with its own statistics; a warning
     says so.
+
+    Args:
+        cfg: The config; its ``sync_bn`` and ``find_unused_parameters`` hold.
+        wrapper_cfg: Its ``model_wrapper_cfg``, which holds as well.
+        model: The model.
+
+    Returns:
+        MMDistributedDataParallel: By default; without device ids.
     """
-
-    def setup_env(self, env_cfg):
-        """Joins the process group before MMEngine asks for a GPU."""
-        if not is_distributed():
-            kwargs = {}
-            seconds = env_cfg.get('dist_cfg', {}).get('timeout')
-            if seconds is not None:
-                kwargs['timeout'] = timedelta(seconds=seconds)
-            torch.distributed.init_process_group('gloo', **kwargs)
-        super().setup_env(env_cfg)
-
-    def wrap_model(self, model_wrapper_cfg, model):
-        """Wraps the model as the Runner does, less what needs a GPU."""
-        model = self._revert_sync_batchnorm(model)
-        if model_wrapper_cfg is None:
-            model_wrapper_cfg = dict(
-                broadcast_buffers=False,
-                find_unused_parameters=self.cfg.get(
-                    'find_unused_parameters', False
-                ),
-            )
-        return MODEL_WRAPPERS.build(
-            {'type': 'MMDistributedDataParallel', **model_wrapper_cfg},
-            default_args=dict(module=model),
+    layers = dict(model.named_modules())
+    model = revert_sync_batchnorm(model)
+    which = [
+        name
+        for name, layer in model.named_modules()
+        if layer is not layers[name]
+    ]
+    if cfg.get('sync_bn') is not None:
+        which.append(f'sync_bn={cfg["sync_bn"]!r} of the config')
+    if which:
+        MMLogger.get_current_instance().warning(
+            'SyncBN needs GPUs: on the CPU it is plain batch norm, each '
+            f'process with the statistics of its own samples '
+            f'({", ".join(which[:3])}{", …" if which[3:] else ""})'
         )
-
-    def _revert_sync_batchnorm(self, model):
-        layers = dict(model.named_modules())
-        model = revert_sync_batchnorm(model)
-        which = [
-            name
-            for name, layer in model.named_modules()
-            if layer is not layers[name]
-        ]
-        if self.cfg.get('sync_bn') is not None:
-            which.append(f'sync_bn={self.cfg.sync_bn!r} of the config')
-        if which:
-            self.logger.warning(
-                'SyncBN needs GPUs: on the CPU it is plain batch norm, each '
-                f'process with the statistics of its own samples '
-                f'({", ".join(which[:3])}{", …" if which[3:] else ""})'
-            )
-        return model
+    if wrapper_cfg is None:
+        wrapper_cfg = dict(
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+    return MODEL_WRAPPERS.build(
+        {'type': 'MMDistributedDataParallel', **wrapper_cfg},
+        default_args=dict(module=model),
+    )

@@ -1,5 +1,3 @@
-import pickle
-
 import pytest
 import torch
 from mmengine.model import BaseModule, PretrainedInit
@@ -17,56 +15,45 @@ class Network(nn.Module):
         self.head = nn.Linear(width, num_classes)
 
 
-def save(network, path):
-    torch.save(dict(state_dict=network.state_dict(), meta={}), path)
-    return str(path)
+def check(checkpoint, strict):
+    check_checkpoint(Network(), checkpoint, 'a.pth', strict)
 
 
-def test_same_network_fits(tmp_path):
-    path = save(Network(), tmp_path / 'a.pth')
-    check_checkpoint(Network(), path, strict=True)
+def checkpoint_of(network):
+    return dict(state_dict=network.state_dict(), meta={})
 
 
-def test_bare_and_wrapped_state_dicts_fit(tmp_path):
+def test_the_same_network_fits_also_bare_and_wrapped():
+    check(checkpoint_of(Network()), strict=True)
     state = {f'module.{k}': v for k, v in Network().state_dict().items()}
-    torch.save(state, tmp_path / 'a.pth')
-    check_checkpoint(Network(), str(tmp_path / 'a.pth'), strict=True)
+    check(state, strict=True)
 
 
-def test_other_width_is_named_in_both_modes(tmp_path):
-    path = save(Network(width=8), tmp_path / 'wide.pth')
+def test_another_width_is_named_in_both_modes():
     for strict in (True, False):
         with pytest.raises(
             ValueError,
-            match=r'wide\.pth.*backbone\.conv\.weight is \(8, 3, 1, 1\), not '
+            match=r'a\.pth.*backbone\.conv\.weight is \(8, 3, 1, 1\), not '
             r'\(4, 3, 1, 1\)',
         ):
-            check_checkpoint(Network(), path, strict)
+            check(checkpoint_of(Network(width=8)), strict)
 
 
 @pytest.mark.parametrize('other', [dict(num_classes=5), dict(ba2m=False)])
-def test_new_head_and_new_ba2m_only_fit_as_a_start(tmp_path, other):
-    path = save(Network(**other), tmp_path / 'a.pth')
-    check_checkpoint(Network(), path, strict=False)
+def test_new_head_and_new_ba2m_only_fit_as_a_start(other):
+    check(checkpoint_of(Network(**other)), strict=False)
     with pytest.raises(ValueError, match=r'head\.weight|backbone\.ba2m'):
-        check_checkpoint(Network(), path, strict=True)
+        check(checkpoint_of(Network(**other)), strict=True)
 
 
-def test_a_backbone_without_prefix_is_refused(tmp_path):
-    path = save(Network().backbone, tmp_path / 'a.pth')
+def test_a_backbone_without_prefix_is_refused():
     with pytest.raises(ValueError, match=r'missing: backbone\.conv\.weight'):
-        check_checkpoint(Network(), path, strict=False)
+        check(checkpoint_of(Network().backbone), strict=False)
 
 
-def test_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'none\.pth'):
-        check_checkpoint(Network(), str(tmp_path / 'none.pth'), strict=True)
-
-
-def test_a_checkpoint_that_runs_code_is_refused(tmp_path):
-    torch.save(dict(state_dict=dict(a=print)), tmp_path / 'a.pth')
-    with pytest.raises(pickle.UnpicklingError, match='holds print'):
-        check_checkpoint(Network(), str(tmp_path / 'a.pth'), strict=True)
+def test_what_are_no_weights_is_named():
+    with pytest.raises(ValueError, match=r'a\.pth: no weights, but epoch'):
+        check(dict(epoch=3), strict=False)
 
 
 # What init_cfg loads
@@ -85,6 +72,11 @@ class Backbone(BaseModule):
 
 def detector(*args, **kwargs):
     return nn.ModuleDict(dict(backbone=Backbone(*args, **kwargs)))
+
+
+def save(network, path):
+    torch.save(checkpoint_of(network), path)
+    return str(path)
 
 
 @pytest.fixture
@@ -111,7 +103,8 @@ def test_pretrained_backbone_fits_but_for_ba2m_and_the_head(
     plain['fc.weight'] = torch.zeros(2, 2)
     torch.save(plain, tmp_path / 'a.pth')
     model = detector(checkpoint=str(tmp_path / 'a.pth'))
-    check_pretrained(model)
+    read = check_pretrained(model)
+    assert read.keys() == {str(tmp_path / 'a.pth')}
     assert loads(model)
     path = save(detector(), tmp_path / 'b.pth')
     for prefix in ('backbone', 'backbone.'):
@@ -130,9 +123,6 @@ def test_a_missing_prefix_loads_nothing_and_is_an_error(tmp_path):
     assert 'loads 0 of 8 weights from' in str(info.value)
     assert "whole.pth with prefix=''" in str(info.value)
     assert "Did you mean prefix='backbone.'?" in str(info.value)
-
-
-def test_a_wrong_prefix_is_an_error(tmp_path):
     plain = save(detector()['backbone'], tmp_path / 'plain.pth')
     model = detector(checkpoint=plain, prefix='backbone.')
     with pytest.raises(ValueError, match="Did you mean prefix=''"):
@@ -161,4 +151,4 @@ def test_every_form_of_init_cfg_is_seen(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'none\.pth'):
         check_pretrained(model)
     model['backbone'].init_cfg = other
-    check_pretrained(model)
+    assert check_pretrained(model) == {}

@@ -11,9 +11,9 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 from torch import distributed, nn
 
+from mmba2m.engine import runner as tested
+from mmba2m.engine.runner import Runner
 from mmba2m.models.attentions.ba2m import BA2M
-from mmba2m.checkpoints import distributed as tested
-from mmba2m.engine.distributed import CPURunner, build_runner
 
 
 @MODELS.register_module('DistributedTestNet')
@@ -77,8 +77,7 @@ def launched(config, monkeypatch):
 
 
 def test_without_launcher_mmengine_reverts_sync_bn(config):
-    runner = build_runner(config)
-    assert not isinstance(runner, CPURunner)
+    runner = Runner.from_cfg(config)
     before = runner.model.conv.weight.clone()
     runner.train()
     assert not any(
@@ -89,8 +88,7 @@ def test_without_launcher_mmengine_reverts_sync_bn(config):
 
 
 def test_cpu_run_takes_gloo_and_reverts_sync_bn(launched, tmp_path):
-    runner = build_runner(launched)
-    assert type(runner) is CPURunner
+    runner = Runner.from_cfg(launched)
     assert distributed.get_backend() == 'gloo'
     model = runner.model
     assert model.device_ids is None
@@ -111,7 +109,7 @@ def test_cpu_run_takes_gloo_and_reverts_sync_bn(launched, tmp_path):
 def test_sync_bn_of_the_config_warns(launched, tmp_path, sync_bn):
     launched.model.norm = 'BN'
     launched.sync_bn = sync_bn
-    runner = build_runner(launched)
+    runner = Runner.from_cfg(launched)
     assert type(runner.model.module.norm) is nn.BatchNorm2d
     log = next(tmp_path.glob('*/*.log')).read_text()
     expected = f"(sync_bn='{sync_bn}' of the config)"
@@ -126,7 +124,7 @@ def test_settings_of_the_user_hold(launched):
         broadcast_buffers=True,
     )
     launched.env_cfg = dict(dist_cfg=dict(backend='nccl', timeout=77))
-    model = build_runner(launched).model
+    model = Runner.from_cfg(launched).model
     assert model.find_unused_parameters and model.broadcast_buffers
     assert model.device_ids is None
     group = distributed.distributed_c10d._get_default_group()
@@ -136,14 +134,14 @@ def test_settings_of_the_user_hold(launched):
 
 def test_find_unused_parameters_of_the_config_holds(launched):
     launched.find_unused_parameters = True
-    assert build_runner(launched).model.find_unused_parameters
+    assert Runner.from_cfg(launched).model.find_unused_parameters
 
 
 @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
 def test_other_launchers_need_gpus(launched, launcher):
     launched.launcher = launcher
     with pytest.raises(ValueError, match=f'--launcher {launcher} needs GPUs'):
-        build_runner(launched)
+        Runner.from_cfg(launched)
 
 
 def test_more_processes_than_gpus_is_named(launched, monkeypatch):
@@ -151,4 +149,4 @@ def test_more_processes_than_gpus_is_named(launched, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
     monkeypatch.setitem(os.environ, 'LOCAL_WORLD_SIZE', '8')
     with pytest.raises(ValueError, match=r'GPUS=8 .* sees 1 GPU'):
-        build_runner(launched)
+        Runner.from_cfg(launched)

@@ -6,15 +6,13 @@ OpenMMLab and torch.hub name and check their files. After training with EMA,
 the weights are the averaged ones.
 """
 
-import argparse
 import hashlib
-import pickle
-import sys
 
-from mmba2m.checkpoints.files import load_checkpoint
-from mmba2m.checkpoints.weights import (
-    checkpoint_name,
+from common import create_parser, run
+
+from mmba2m.checkpoints.files import (
     get_weights,
+    load_checkpoint,
     to_bytes,
     write_new_file,
 )
@@ -22,14 +20,7 @@ from mmba2m.checkpoints.weights import (
 KEYS = ('meta', 'state_dict')
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', metavar='IN.pth')
-    parser.add_argument('out', metavar='OUT.pth', type=checkpoint_name)
-    return parser.parse_args(argv)
-
-
-def publish(args):
+def publish_model(args):
     checkpoint = load_checkpoint(args.checkpoint)
     missing = [key for key in KEYS if key not in checkpoint]
     if missing:
@@ -61,14 +52,5 @@ def publish(args):
     ]
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    try:
-        report = publish(args)
-    except (ValueError, OSError, pickle.UnpicklingError) as error:
-        sys.exit(f'publish_model: {error}')
-    print('\n'.join(report))
-
-
 if __name__ == '__main__':
-    main()
+    run(publish_model, create_parser(__doc__).parse_args())

@@ -10,37 +10,28 @@ of the config. BA²M's own weights start anew, with no effect on predictions
 until it is trained.
 """
 
-import argparse
-import pickle
-import sys
-
+from common import create_parser, run
 from mmengine.config import Config
 
 import mmba2m  # noqa: F401  (registers what the config names)
-from mmba2m.checkpoints.files import load_checkpoint
-from mmba2m.checkpoints.weights import (
+from mmba2m.checkpoints.files import (
     check_new_file,
-    checkpoint_name,
+    load_checkpoint,
     to_bytes,
     write_new_file,
 )
 from mmba2m.checkpoints.start import to_ba2m_start
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('checkpoint', metavar='IN')
-    parser.add_argument('out', metavar='OUT.pth', type=checkpoint_name)
+def parse_args():
+    parser = create_parser(__doc__, 'IN')
     parser.add_argument(
         '--config', required=True, help='config of the BA2M network'
     )
-    return parser.parse_args(argv)
+    return parser.parse_args()
 
 
-def convert(args):
+def resnet_to_ba2m(args):
     check_new_file(args.out)
     checkpoint = load_checkpoint(args.checkpoint)
     cfg = Config.fromfile(args.config)
@@ -54,14 +45,5 @@ def convert(args):
     return [*report, f'wrote {args.out}']
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    try:
-        report = convert(args)
-    except (ValueError, OSError, pickle.UnpicklingError) as error:
-        sys.exit(f'resnet_to_ba2m: {error}')
-    print('\n'.join(report))
-
-
 if __name__ == '__main__':
-    main()
+    run(resnet_to_ba2m, parse_args())

@@ -4,28 +4,22 @@ OUT.pth gets the weights, and OUT.py the config to use them with, which needs
 no mmba2m. Both are new files.
 """
 
-import argparse
-import pickle
-import sys
-
+from common import create_parser, run
 from mmengine.config import Config
 
 import mmba2m  # noqa: F401  (registers what the config names)
 from mmba2m.checkpoints.embedded_config import read_embedded_config
-from mmba2m.checkpoints.files import load_checkpoint
-from mmba2m.checkpoints.weights import (
+from mmba2m.checkpoints.files import (
     check_new_file,
-    checkpoint_name,
+    load_checkpoint,
     to_bytes,
     write_new_file,
 )
 from mmba2m.checkpoints.strip import strip_checkpoint
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', metavar='IN.pth')
-    parser.add_argument('out', metavar='OUT.pth', type=checkpoint_name)
+def parse_args():
+    parser = create_parser(__doc__)
     parser.add_argument(
         '--config',
         help='config of the checkpoint, by default the one kept in it',
@@ -35,10 +29,10 @@ def parse_args(argv=None):
         action='store_true',
         help='also where BA2M was not annealed: predictions change',
     )
-    return parser.parse_args(argv)
+    return parser.parse_args()
 
 
-def strip(args):
+def strip_ba2m(args):
     config = args.out.with_suffix('.py')
     for path in (args.out, config):
         check_new_file(path)
@@ -56,14 +50,5 @@ def strip(args):
     return [*report, f'wrote {args.out} and {config}']
 
 
-def main(argv=None):
-    args = parse_args(argv)
-    try:
-        report = strip(args)
-    except (ValueError, OSError, pickle.UnpicklingError) as error:
-        sys.exit(f'strip_ba2m: {error}')
-    print('\n'.join(report))
-
-
 if __name__ == '__main__':
-    main()
+    run(strip_ba2m, parse_args())

@@ -9,8 +9,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.utils import mkdir_or_exist
 
-from mmba2m.registry import HOOKS
 from mmba2m.checkpoints.files import PART_SUFFIX, atomic_write
+from mmba2m.registry import HOOKS
 
 BACKEND = 'mmba2m.atomic'
 

@@ -12,9 +12,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from mmba2m.engine.hooks import AtomicCheckpointHook
 from mmba2m.checkpoints.files import PART_SUFFIX, load_checkpoint
 from mmba2m.checkpoints.resume import find_checkpoint
+from mmba2m.engine.hooks import AtomicCheckpointHook
 
 
 class Toy(BaseModel):

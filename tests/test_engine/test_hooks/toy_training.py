@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 from torch.utils.data import Dataset
 
+from mmba2m.engine.runner import Runner as OurRunner
 from mmba2m.models.attentions.ba2m import BA2M
-from mmba2m.engine.distributed import CPURunner
 
 # batches of an epoch: 11 samples by two
 EPOCH = 6
@@ -168,7 +168,7 @@ def train_on_two_ranks(rank, folder, **settings):
         rank=rank,
         world_size=2,
     )
-    settings.update(runner=CPURunner, launcher='pytorch', env_cfg={})
+    settings.update(runner=OurRunner, launcher='pytorch', env_cfg={})
     train(f'{folder}/whole', **settings)
     train(f'{folder}/parts', 8, **settings)
     train(f'{folder}/parts', **settings)

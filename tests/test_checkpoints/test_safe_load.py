@@ -1,0 +1,191 @@
+"""What load_checkpoint loads, and what it refuses."""
+
+import os
+import pickle
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.optim import MultiStepLR, OneCycleLR, ReduceOnPlateauLR
+
+from mmba2m.checkpoints.files import load_checkpoint, save_checkpoint
+
+
+def checkpoint():
+    """What MMEngine keeps, and hooks may add."""
+    weight = torch.nn.Parameter(torch.randn(3, 2))
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    weight.sum().backward()
+    optimizer.step()
+    schedulers = [
+        MultiStepLR(optimizer, milestones=[2, 5]),
+        OneCycleLR(optimizer, eta_max=0.1, total_steps=9),
+        ReduceOnPlateauLR(optimizer, monitor='loss', begin=0, end=9),
+    ]
+    buffer = HistoryBuffer()
+    buffer.update(0.25, 2)
+    buffer.update(3, 1)
+    return dict(
+        meta=dict(
+            epoch=3,
+            dataset_meta=dict(classes=('a', 'b'), palette=[(1, 2, 3)]),
+            matrix=np.arange(6, dtype=np.float32).reshape(2, 3),
+            names=np.array(['x', 'yz']),
+        ),
+        state_dict=torch.nn.BatchNorm2d(4).state_dict(),
+        optimizer=optimizer.state_dict(),
+        param_schedulers=[s.state_dict() for s in schedulers],
+        message_hub=dict(log_scalars=dict(loss=buffer)),
+        best=[np.float64(0.5), np.float32(2), np.int64(7), np.bool_(True)],
+        random=[np.random.get_state(), torch.get_rng_state(), {1, 2}, b'ab'],
+        half=torch.ones(2, dtype=torch.bfloat16),
+    )
+
+
+def equal(one, two):
+    assert type(one) is type(two)
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for key in one:
+            equal(one[key], two[key])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(two)
+        for pair in zip(one, two, strict=True):
+            equal(*pair)
+    elif isinstance(one, HistoryBuffer):
+        equal(one.data, two.data)
+        assert one.mean() == two.mean()
+    elif isinstance(one, torch.Tensor):
+        assert one.dtype == two.dtype and torch.equal(one, two)
+    elif isinstance(one, np.ndarray):
+        assert one.dtype == two.dtype
+        np.testing.assert_array_equal(one, two)
+    else:
+        assert one == two
+
+
+def test_what_mmengine_saves_loads_as_it_was(tmp_path):
+    saved = checkpoint()
+    save_checkpoint(saved, tmp_path / 'a.pth')
+    equal(load_checkpoint(tmp_path / 'a.pth'), saved)
+    equal(torch.load(tmp_path / 'a.pth', weights_only=False), saved)
+
+
+def test_older_file_format_loads(tmp_path):
+    saved = dict(state_dict=checkpoint()['state_dict'], meta=dict(epoch=1))
+    path = tmp_path / 'a.pth'
+    torch.save(saved, path, _use_new_zipfile_serialization=False)
+    equal(load_checkpoint(path), saved)
+
+
+def test_numpy_of_the_other_stack_loads(tmp_path):
+    """NumPy 2 pickles numpy._core.multiarray, NumPy 1 numpy.core."""
+    saved = dict(a=np.arange(3.0), b=np.float64(1.5))
+    save_checkpoint(saved, tmp_path / 'a.pth')
+    names = [b'numpy.core.', b'numpy._core.']
+    if np.__version__ < '2':
+        names.reverse()
+    with (
+        zipfile.ZipFile(tmp_path / 'a.pth') as source,
+        zipfile.ZipFile(tmp_path / 'b.pth', 'w') as target,
+    ):
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith('data.pkl'):
+                assert names[0] not in content and names[1] in content
+                content = content.replace(names[1], names[0])
+            target.writestr(name, content)
+    equal(load_checkpoint(tmp_path / 'b.pth'), saved)
+
+
+class Reduced:
+    """Pickles as a call."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+def torch_save_legacy(value, path):
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+
+
+def pickle_dump(value, path):
+    Path(path).write_bytes(pickle.dumps(value))
+
+
+@pytest.mark.parametrize('save', [torch.save, torch_save_legacy, pickle_dump])
+@pytest.mark.parametrize(
+    'function, name',
+    [
+        (os.system, f'{os.name}.system'),
+        (eval, 'eval'),
+        (partial, 'functools.partial'),
+        (torch.load, 'torch.serialization.load'),
+    ],
+)
+def test_a_pickle_that_runs_code_is_refused(tmp_path, save, function, name):
+    proof = tmp_path / 'proof'
+    text = f'__import__("pathlib").Path({str(proof)!r}).touch()'
+    argument = text if function is eval else f'touch {proof}'
+    save(dict(state_dict={}, meta=Reduced(function, argument)), tmp_path / 'a')
+    with pytest.raises((pickle.UnpicklingError, ValueError)) as info:
+        load_checkpoint(tmp_path / 'a')
+    assert str(tmp_path / 'a') in str(info.value)
+    if save is not pickle_dump:  # no checkpoint to start with
+        assert info.type is pickle.UnpicklingError
+        assert f'holds {name}, and pickled objects' in str(info.value)
+        assert 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1' in str(info.value)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    'owner, name',
+    [(HistoryBuffer, '__init__'), (torch.Tensor, 'tofile'), (dict, 'get')],
+)
+def test_getattr_reaches_nothing_but_statistics(tmp_path, owner, name):
+    torch.save(dict(a=Reduced(getattr, owner, name)), tmp_path / 'a.pth')
+    with pytest.raises(pickle.UnpicklingError, match=r'a\.pth.*holds'):
+        load_checkpoint(tmp_path / 'a.pth')
+
+
+def test_a_program_is_no_checkpoint(tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / 'a.pth'))
+    with pytest.raises(ValueError, match=r'a\.pth .*no checkpoint.*TorchScr'):
+        load_checkpoint(tmp_path / 'a.pth')
+
+
+def test_what_the_user_trusts_loads(tmp_path, monkeypatch):
+    torch.save(dict(a=Reduced(len, 'four')), tmp_path / 'a.pth')
+    with pytest.raises(pickle.UnpicklingError, match='holds len'):
+        load_checkpoint(tmp_path / 'a.pth')
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    assert load_checkpoint(tmp_path / 'a.pth') == dict(a=4)
+
+
+def test_damaged_files_are_named(tmp_path):
+    save_checkpoint(checkpoint(), tmp_path / 'whole.pth')
+    content = (tmp_path / 'whole.pth').read_bytes()
+    path = tmp_path / 'bad.pth'
+    for length in (0, 1, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r'bad\.pth is damaged'):
+            load_checkpoint(path)
+    # power failure: the length is there, the content is not
+    path.write_bytes(content[:2000] + bytes(len(content) - 2000))
+    with pytest.raises(ValueError, match=r'bad\.pth is damaged'):
+        load_checkpoint(path)
+    path.write_text('<html>not found</html>')
+    with pytest.raises(ValueError, match=r'bad\.pth is damaged'):
+        load_checkpoint(path)
+    torch.save([1, 2], path)
+    with pytest.raises(ValueError, match=r'bad\.pth .* it holds a list'):
+        load_checkpoint(path)
+    with pytest.raises(FileNotFoundError, match=r'none\.pth'):
+        load_checkpoint(tmp_path / 'none.pth')
