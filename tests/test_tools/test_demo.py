@@ -1,30 +1,22 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
+import runpy
 
-ROOT = Path(__file__).parents[2]
-
-
-def run_demo(tmp_path, *options):
-    return subprocess.run(
-        [sys.executable, 'tools/demo.py', *options],
-        cwd=ROOT,
-        env=dict(os.environ, SHAPES_ROOT=str(tmp_path / 'shapes')),
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+import cv2
+import numpy as np
+import pytest
+from tool_runs import ROOT, run_tool
 
 
+@pytest.mark.slow
 def test_demo_leaves_what_it_promises(tmp_path):
-    options = ['--work-dir', tmp_path / 'demo']
-    options += ['--cfg-options', 'train_cfg.max_epochs=1']
-    done = run_demo(tmp_path, *options)
-    assert done.returncode == 0, done.stderr[-3000:]
-    table = dict(
-        line.split(maxsplit=1) for line in done.stdout.splitlines()[-7:]
+    text = run_tool(
+        'demo.py',
+        '--work-dir',
+        tmp_path / 'demo',
+        '--cfg-options',
+        'train_cfg.max_epochs=1',
+        env=dict(SHAPES_ROOT=str(tmp_path / 'shapes')),
     )
+    table = dict(line.split(maxsplit=1) for line in text.splitlines()[-7:])
     assert 0 < float(table['AP']) < float(table['AP50']) < 1
     assert float(table['minutes']) > 0
     for name in ('checkpoint', 'log', 'curves', 'detections'):
@@ -33,7 +25,18 @@ def test_demo_leaves_what_it_promises(tmp_path):
 
 def test_demo_deletes_only_what_a_demo_left(tmp_path):
     (tmp_path / 'notes.txt').write_text('mine')
-    done = run_demo(tmp_path, '--work-dir', tmp_path)
-    assert done.returncode != 0
-    assert f'{tmp_path} is not of an earlier demo' in done.stderr
+    text = run_tool('demo.py', '--work-dir', tmp_path, fails=True)
+    assert text.endswith(f'{tmp_path} is not of an earlier demo, name another')
     assert (tmp_path / 'notes.txt').exists()
+
+
+def test_pictures_are_tiled_three_in_a_row(tmp_path):
+    for i in range(5):
+        image = np.full((20, 40, 3), 50 * i, np.uint8)
+        cv2.imwrite(str(tmp_path / f'{i}.jpg'), image)
+    tile = runpy.run_path(str(ROOT / 'tools/demo.py'))['tile']
+    tile(tmp_path, tmp_path / 'out.png')
+    grid = cv2.imread(str(tmp_path / 'out.png'))
+    assert grid.shape == (2 * 24 + 4, 3 * 44 + 4, 3)
+    middles = grid[14::24, 24::44, 0].astype(int)
+    assert np.abs(middles - [[0, 50, 100], [150, 200, 255]]).max() <= 2
