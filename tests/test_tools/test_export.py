@@ -1,27 +1,23 @@
-import importlib.util
+import functools
 import json
-import runpy
-from copy import deepcopy
+from itertools import count
 
 import cv2
 import mmcv
 import numpy as np
 import pytest
 import torch
-from random_checkpoints import CLASSES, ROOT, load_config, save_random
+from random_checkpoints import CLASSES, load_config, save_random
+from tool_runs import run_tool
 
 from mmba2m import HOSTS
-from mmba2m.inspect.inference import load_predictor
+from mmba2m.inspect import load_network, read_trained
 
+onnxruntime = pytest.importorskip('onnxruntime')
 pytestmark = [
     pytest.mark.skipif('mmdet' not in HOSTS, reason='needs MMDetection'),
     pytest.mark.skipif('mmpretrain' not in HOSTS, reason='needs MMPretrain'),
 ]
-needs_onnx = pytest.mark.skipif(
-    importlib.util.find_spec('onnxruntime') is None,
-    reason='needs onnxruntime',
-)
-FORMATS = [pytest.param('onnx', marks=needs_onnx), 'torchscript']
 
 
 def small(host, **options):
@@ -30,65 +26,39 @@ def small(host, **options):
     return load_config(host, **{'model.backbone.base_channels': 16, **options})
 
 
-def detector():
-    return small(
-        'mmdet',
-        **{
-            'model.neck.in_channels': [16, 32, 64, 128],
-            'test_dataloader.dataset.pipeline.1.scale': (90, 60),
-        },
-    )
-
-
 @pytest.fixture(scope='module')
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp('checkpoints')
+    detector = {
+        'model.neck.in_channels': [16, 32, 64, 128],
+        'test_dataloader.dataset.pipeline.1.scale': (90, 60),
+    }
     return {
-        'mmdet': save_random(detector(), folder / 'mmdet.pth'),
-        'mmpretrain': save_random(
-            small('mmpretrain'), folder / 'mmpretrain.pth'
-        ),
+        host: save_random(small(host, **options), folder / f'{host}.pth')
+        for host, options in (('mmdet', detector), ('mmpretrain', {}))
     }
 
 
-@pytest.fixture(scope='module')
-def export_tool():
-    return runpy.run_path(f'{ROOT}/tools/deployment/export.py')
-
-
 @pytest.fixture
-def export(export_tool, tmp_path, capsys):
-    """Runs the tool; the file that it wrote, or the message it ends with."""
+def export(tmp_path):
+    """Runs the tool; the file that it wrote, or its text where it fails."""
+    number = count()
 
-    def export(*args, fails=False, name='net'):
-        out = tmp_path / name
-        message = None
-        try:
-            export_tool['main']([*map(str, args), '--out', str(out)])
-        except SystemExit as error:
-            message = error.code
-        assert bool(message) == fails, message
-        export.printed = capsys.readouterr().out
+    def export(*args, fails=False):
+        out = tmp_path / f'net{next(number)}.onnx'
+        export.text = run_tool(
+            *('deployment/export.py', *args, '--out', out), fails=fails
+        )
         if fails:
-            assert not out.exists()
-            return message
+            assert not out.exists() and 'Traceback' not in export.text
+            return export.text
         return out
 
     return export
 
 
-def unequal(number, height, width):
-    scales = torch.tensor([0.1, 3.0, 1.0])[:number].view(-1, 1, 1, 1)
-    return scales * torch.randn(number, 3, height, width)
-
-
-def run(path, format_name, x):
+def run(path, x):
     """What a user of the file gets, with nothing of ours."""
-    if format_name == 'torchscript':
-        with torch.no_grad():
-            return [output.numpy() for output in torch.jit.load(path)(x)]
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
@@ -97,220 +67,160 @@ def run(path, format_name, x):
     return session.run(None, {'input': x.numpy()})
 
 
-def predict(host, checkpoint, x):
-    model = load_predictor(str(checkpoint), device='cpu').model
-    with torch.no_grad():
-        if host == 'mmdet':
-            return [maps.numpy() for maps in model.extract_feat(x)]
-        return [model(x).softmax(1).numpy()]
+@torch.no_grad()
+def predict(checkpoint, x):
+    model = load_network(*read_trained(str(checkpoint)), 'cpu')
+    if hasattr(model, 'roi_head'):
+        return [maps.numpy() for maps in model.extract_feat(x)]
+    return [model(x).softmax(1).numpy()]
 
 
-@pytest.mark.parametrize('format_name', FORMATS)
-@pytest.mark.parametrize('host', HOSTS)
+def unequal(number, height, width):
+    scales = torch.tensor([0.1, 3.0, 1.0])[:number].view(-1, 1, 1, 1)
+    return scales * torch.randn(number, 3, height, width)
+
+
+@pytest.mark.parametrize(
+    'host', [pytest.param('mmdet', marks=pytest.mark.slow), 'mmpretrain']
+)
 def test_the_file_computes_what_the_network_computes(
-    export, checkpoints, host, format_name
+    export, checkpoints, tmp_path, host
 ):
-    """In ONNX also where pooling sets in beyond the size exported."""
-    sizes, dynamic = [(64, 96)], ['batch']
-    if format_name == 'onnx':
-        sizes, dynamic = [(64, 96), (96, 160), (160, 32)], ['batch', 'size']
-    out = export(
-        *(checkpoints[host], '--format', format_name, '--shape', 64, 96),
-        *('--dynamic', *dynamic),
-    )
-    assert 'BA2M: 4 modules in it, 0 taken out' in export.printed
-    for size in sizes:
+    """Also where pooling sets in beyond the size exported."""
+    image = tmp_path / 'image.png'
+    mmcv.imwrite(np.full((60, 90, 3), 200, np.uint8), str(image))
+    options = '--image', image, '--dynamic', 'batch', 'size'
+    out = export(checkpoints[host], *options)
+    description = json.loads(out.with_suffix('.onnx.json').read_text())
+    described = description['input']
+    assert described['shape'] == ['batch', 3, 'input height', 'input width']
+    assert described['pad_size_divisor'] == (32 if host == 'mmdet' else 1)
+    shape = (1, 3, 64, 96 if host == 'mmdet' else 64)
+    assert f'{image} {shape}: differs by ' in export.text
+    assert 'BA2M: 4 modules in it, 0 taken out' in export.text
+    for size in ((64, 96), (96, 160), (160, 32)):
         x = unequal(3, *size)
-        outputs = run(out, format_name, x)
-        # each sample is weighed by itself
-        alone = run(out, format_name, x[1:2])
-        expected = predict(host, checkpoints[host], x)
+        expected = predict(checkpoints[host], x)
         assert len(expected) == (4 if host == 'mmdet' else 1)
-        for output, one, target in zip(outputs, alone, expected, strict=True):
+        # each sample is weighed by itself
+        for output, one, target in zip(
+            run(out, x), run(out, x[1:2]), expected, strict=True
+        ):
             np.testing.assert_allclose(output, target, rtol=0, atol=1e-4)
             np.testing.assert_allclose(output[1:2], one, rtol=0, atol=1e-4)
             assert np.abs(target[0] - target[1]).max() > 1e-3
 
 
-def list_names(path, format_name):
-    """Names of the weights in a file, and what else ONNX has names for."""
-    if format_name == 'torchscript':
-        return ' '.join(torch.jit.load(path).state_dict())
-    return path.read_bytes().decode('latin')
-
-
-@pytest.mark.parametrize(
-    ('how', 'format_name'),
-    [
-        pytest.param('annealed', 'onnx', marks=needs_onnx),
-        ('identity', 'torchscript'),
-    ],
-)
-def test_nothing_is_left_of_a_module_that_does_nothing(
-    export, checkpoints, tmp_path, how, format_name
-):
+@pytest.mark.parametrize('how', ['annealed', 'identity'])
+def test_nothing_is_left_of_a_module_that_does_nothing(export, tmp_path, how):
     cfg = small('mmpretrain')
     if how == 'identity':
         cfg.model.backbone.ba2m_cfg.inference = 'identity'
     strength = 0.0 if how == 'annealed' else 1.0
     checkpoint = save_random(cfg, tmp_path / 'idle.pth', strength=strength)
-    options = '--format', format_name, '--shape', 64, 64
-    out = export(checkpoint, *options)
-    assert 'BA2M: 0 modules in it, 4 taken out' in export.printed
-    assert 'ba2m' not in list_names(out, format_name)
+    out = export(checkpoint, '--shape', 64, 64)
+    assert 'BA2M: 0 modules in it, 4 taken out' in export.text
+    assert b'ba2m' not in out.read_bytes()
     x = torch.randn(1, 3, 64, 64)
-    np.testing.assert_allclose(
-        run(out, format_name, x)[0],
-        predict('mmpretrain', checkpoint, x)[0],
-        rtol=0,
-        atol=1e-4,
-    )
+    found, expected = run(out, x)[0], predict(checkpoint, x)[0]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
-    # as large as the plain network, while others are larger
-    cfg = deepcopy(cfg)
+    # as large as the plain network
     cfg.model.backbone.ba2m_stages = (False,) * 4
-    plain = save_random(cfg, tmp_path / 'plain.pth')
-    plain = export(plain, *options, name='plain').stat().st_size
-    assert out.stat().st_size == pytest.approx(plain, rel=0.02)
-    weighed = export(checkpoints['mmpretrain'], *options, name='weighed')
-    assert weighed.stat().st_size > 1.1 * plain
-    assert '.ba2m.' in list_names(weighed, format_name)
+    plain = export(save_random(cfg, tmp_path / 'plain.pth'), '--shape', 64, 64)
+    size = plain.stat().st_size
+    assert out.stat().st_size == pytest.approx(size, rel=0.02)
 
 
-@needs_onnx
 def test_the_description_prepares_an_image(export, checkpoints, tmp_path):
     """By OpenCV and NumPy alone, as the test pipeline does."""
     image = np.random.default_rng(0).integers(0, 256, (100, 70, 3), np.uint8)
     path = tmp_path / 'image.png'
     mmcv.imwrite(image, str(path))
     out = export(checkpoints['mmpretrain'], '--image', path)
-    assert f'{path} (1, 3, 64, 64): differs by' in export.printed
+    assert f'{path} (1, 3, 64, 64): differs by' in export.text
+    assert b'.ba2m.' in out.read_bytes()
 
-    content = json.loads((tmp_path / 'net.json').read_text())
+    content = json.loads(out.with_suffix('.onnx.json').read_text())
     described = content['input']
     assert content['classes'] == list(CLASSES)
     assert content['outputs'] == ['scores']
     assert described['shape'] == [1, 3, 64, 64]
     assert described['channels'] == 'RGB'
-    assert described['mean'] == [123.675, 116.28, 103.53]
-    assert described['std'] == [58.395, 57.12, 57.375]
     (resize,) = described['pipeline']
     assert resize == dict(type='Resize', scale=64)
     x = cv2.resize(image, (64, 64))[..., ::-1]
     x = (x - np.array(described['mean'])) / np.array(described['std'])
     x = torch.tensor(x.transpose(2, 0, 1)[None], dtype=torch.float32)
-    scores = run(out, 'onnx', x)[0][0]
-    predictor = load_predictor(str(checkpoints['mmpretrain']), device='cpu')
-    (sample,) = predictor.predict([str(path)])
-    np.testing.assert_allclose(scores, sample.pred_score, atol=1e-4)
-
-
-@needs_onnx
-def test_a_padded_image_of_a_detector(export, checkpoints, tmp_path):
-    path = tmp_path / 'image.png'
-    mmcv.imwrite(np.full((60, 90, 3), 200, np.uint8), str(path))
-    export(checkpoints['mmdet'], '--image', path)
-    described = json.loads((tmp_path / 'net.json').read_text())['input']
-    assert described['pad_size_divisor'] == 32
-    assert described['shape'] == [1, 3, 64, 96]
-    message = export(
-        *(checkpoints['mmdet'], '--image', path, '--shape', 32, 32),
-        name='other',
-        fails=True,
+    run_tool(
+        *('image_demo.py', path, checkpoints['mmpretrain']),
+        *('--device', 'cpu', '--out-dir', tmp_path),
     )
-    assert 'after the test pipeline, and the input 32x32' in message
+    demo = json.loads((tmp_path / 'predictions.json').read_text())
+    best = demo['results'][0]['predictions'][0]
+    scores = run(out, x)[0][0]
+    assert scores.argmax() == best['label']
+    assert scores.max() == pytest.approx(best['score'], abs=1e-4)
 
 
-def test_a_file_that_differs_is_not_written(
-    export, export_tool, checkpoints, tmp_path
-):
-    formats = export_tool['FORMATS']
-    write, load = formats['torchscript']
-
-    def write_other(network, *args):
-        next(network.parameters()).data.mul_(2)
-        return write(network, *args)
-
-    formats['torchscript'] = write_other, load
-    message = export(
-        *(checkpoints['mmpretrain'], '--format', 'torchscript'),
-        *('--shape', 64, 64),
-        fails=True,
-    )
-    formats['torchscript'] = write, load
-    assert 'differs on an input of (1, 3, 64, 64): scores by' in message
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_cannot_be_exported_is_refused(
-    export, export_tool, checkpoints, tmp_path, monkeypatch
-):
-    script = '--format', 'torchscript', '--shape', 64, 64
-    message = export(
-        checkpoints['mmdet'], *script, '--dynamic', 'size', fails=True
-    )
-    assert 'TorchScript has no --dynamic size' in message
-
+def test_what_is_wrong_is_refused(export, checkpoints, tmp_path, monkeypatch):
+    shape = '--shape', 64, 64
     cfg = small('mmpretrain')
     cfg.model.backbone.ba2m_cfg.inference = 'batch'
     path = save_random(cfg, tmp_path / 'batch.pth')
-    message = export(path, *script, fails=True)
-    assert "backbone.layer1.ba2m has inference='batch'" in message
+    text = export(path, *shape, fails=True)
+    assert "backbone.layer1.ba2m has inference='batch'" in text
+    image = tmp_path / 'image.png'
+    mmcv.imwrite(np.zeros((60, 90, 3), np.uint8), str(image))
+    options = '--image', image, '--shape', 32, 32
+    text = export(checkpoints['mmpretrain'], *options, fails=True)
+    assert 'fails on an input of (1, 3, 64, 64): ' in text
 
-    (tmp_path / 'taken').write_text('mine')
-    with pytest.raises(SystemExit, match='taken exists already'):
-        export_tool['main'](
-            [str(path), *map(str, script), '--out', str(tmp_path / 'taken')]
-        )
-    with pytest.raises(SystemExit):
-        export_tool['parse_args']([str(path), '--out', 'net.onnx'])
+    taken = tmp_path / 'net2.onnx.json'
+    taken.write_text('mine')
+    text = export(checkpoints['mmpretrain'], *shape, fails=True)
+    assert 'net2.onnx.json exists already' in text
 
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        'find_spec',
-        lambda name: None if name == 'onnxruntime' else find_spec(name),
-    )
-    message = export(checkpoints['mmpretrain'], '--shape', 64, 64, fails=True)
-    assert message.endswith('pip install mmba2m[export]')
+    # what does not compute the same is not written
+    write = torch.onnx.export
+
+    @functools.wraps(write)
+    def write_other(network, *args, **kwargs):
+        next(network.parameters()).data.mul_(2)
+        return write(network, *args, **kwargs)
+
+    monkeypatch.setattr(torch.onnx, 'export', write_other)
+    text = export(checkpoints['mmpretrain'], *shape, fails=True)
+    assert 'differs on an input of (1, 3, 64, 64): scores by' in text
 
 
-@needs_onnx
-def test_what_onnx_lacks_is_refused_in_a_line(export, tmp_path):
+def other_network(tmp_path, depth, **attention):
     cfg = small('mmpretrain')
     cfg.model.backbone = dict(
         type='AttentionResNet',
-        depth=50,
+        depth=depth,
         stem_channels=16,
         base_channels=16,
-        attention=dict(type='AWConv2d'),
+        attention=attention,
     )
-    cfg.model.head.in_channels = 512
-    path = save_random(cfg, tmp_path / 'other.pth')
-    message = export(path, '--shape', 64, 64, fails=True)
-    assert 'PyTorch cannot export it: Unsupported' in message
-    assert '\n' not in message and len(export.printed) < 500
+    cfg.model.head.in_channels = 128 if depth == 18 else 512
+    return save_random(cfg, tmp_path / 'other.pth')
 
 
-@needs_onnx
+@pytest.mark.slow
+def test_what_onnx_lacks_is_refused_in_a_line(export, tmp_path):
+    path = other_network(tmp_path, 50, type='AWConv2d')
+    text = export(path, '--shape', 64, 64, fails=True)
+    assert 'PyTorch cannot export it: Unsupported' in text
+    assert len(text) < 1000
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('attention', ['SE', 'CBAM', 'ECA'])
 def test_other_attention(export, tmp_path, attention):
-    cfg = small('mmpretrain')
-    cfg.model.backbone = dict(
-        type='AttentionResNet',
-        depth=18,
-        stem_channels=16,
-        base_channels=16,
-        attention=dict(type=attention),
-    )
-    path = save_random(cfg, tmp_path / 'other.pth')
+    path = other_network(tmp_path, 18, type=attention)
     out = export(path, '--shape', 64, 64, '--dynamic', 'batch', 'size')
     x = unequal(2, 48, 80)
-    expected = predict('mmpretrain', path, x)[0]
+    (expected,), (found,) = predict(path, x), run(out, x)
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
-    np.testing.assert_allclose(
-        run(out, 'onnx', x)[0],
-        expected,
-        rtol=0,
-        atol=1e-4,
-    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
