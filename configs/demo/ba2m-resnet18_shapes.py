@@ -28,11 +28,14 @@ model = dict(
 
 # one folder a class; SHAPES_ROOT points elsewhere than to data/shapes
 data_root = '{{$SHAPES_ROOT:data/shapes}}/imagefolder'
-train_dataloader = dict(
+loader = dict(
     batch_size=32,
     num_workers=1,
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
+)
+train_dataloader = dict(
+    **loader,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='CustomDataset',
@@ -46,10 +49,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=32,
-    num_workers=1,
-    persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
+    **loader,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CustomDataset',

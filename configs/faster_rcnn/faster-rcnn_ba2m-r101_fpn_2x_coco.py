@@ -2,7 +2,6 @@ _base_ = './faster-rcnn_ba2m-r50_fpn_2x_coco.py'
 
 model = dict(
     backbone=dict(
-        depth=101,
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101'),
+        depth=101, init_cfg=dict(checkpoint='torchvision://resnet101')
     )
 )

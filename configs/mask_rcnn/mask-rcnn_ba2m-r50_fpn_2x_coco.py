@@ -1,6 +1,9 @@
-_base_ = [
-    '../_base_/models/mask-rcnn_ba2m-r50_fpn.py',
-    '../_base_/datasets/coco_instance.py',
-    '../_base_/schedules/schedule_2x_paper.py',
-    '../_base_/default_runtime.py',
-]
+# The norm: see ../faster_rcnn/faster-rcnn_ba2m-r50_fpn_2x_coco.py.
+_base_ = './mask-rcnn_r50_fpn_2x_coco.py'
+
+model = dict(
+    backbone=dict(
+        type='BA2MResNet',
+        ba2m_cfg=dict(reduction=16, norm_cfg=dict(type='GN', num_groups=1)),
+    )
+)

@@ -1,12 +1,9 @@
-_base_ = [
-    '../_base_/models/retinanet_ba2m-r50_fpn.py',
-    '../_base_/datasets/voc0712.py',
-    '../_base_/schedules/schedule_1x_voc0712.py',
-    '../_base_/default_runtime.py',
-]
+# The norm: see ../faster_rcnn/faster-rcnn_ba2m-r50_fpn_2x_coco.py.
+_base_ = './retinanet_r50_fpn_1x_voc0712.py'
 
-model = dict(bbox_head=dict(num_classes=20))
-
-# For the softmax configs over this one: where all boxes of a batch are small
-# or difficult, no anchor is positive, and the loss is in the hundreds.
-optim_wrapper = dict(clip_grad=dict(max_norm=35))
+model = dict(
+    backbone=dict(
+        type='BA2MResNet',
+        ba2m_cfg=dict(reduction=16, norm_cfg=dict(type='GN', num_groups=1)),
+    )
+)

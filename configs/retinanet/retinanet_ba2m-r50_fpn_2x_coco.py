@@ -1,10 +1,9 @@
-_base_ = [
-    '../_base_/models/retinanet_ba2m-r50_fpn.py',
-    '../_base_/datasets/coco_detection.py',
-    '../_base_/schedules/schedule_2x_paper.py',
-    '../_base_/default_runtime.py',
-]
+# The norm: see ../faster_rcnn/faster-rcnn_ba2m-r50_fpn_2x_coco.py.
+_base_ = './retinanet_r50_fpn_2x_coco.py'
 
-# MMDetection's rate for RetinaNet, half of that for Faster R-CNN: lr 0.01 is
-# for 16 images. The paper has no RetinaNet on COCO.
-auto_scale_lr = dict(base_batch_size=16)
+model = dict(
+    backbone=dict(
+        type='BA2MResNet',
+        ba2m_cfg=dict(reduction=16, norm_cfg=dict(type='GN', num_groups=1)),
+    )
+)

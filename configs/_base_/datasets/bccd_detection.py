@@ -13,51 +13,42 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
+meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(320, 240), keep_ratio=True),
     # after Resize: the boxes are compared in the image's own size
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=(
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-        ),
-    ),
+    dict(type='PackDetInputs', meta_keys=meta_keys),
 ]
 
+dataset = dict(
+    type='XMLDataset',
+    data_root=data_root,
+    data_prefix=dict(sub_data_root=''),
+    metainfo=metainfo,
+)
+loader = dict(num_workers=1, persistent_workers=True)
 train_dataloader = dict(
+    **loader,
     batch_size=4,
-    num_workers=1,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='XMLDataset',
-        data_root=data_root,
+        **dataset,
         ann_file='ImageSets/Main/trainval.txt',
-        data_prefix=dict(sub_data_root=''),
-        metainfo=metainfo,
         # two boxes have no area: as regression targets they are NaN
         filter_cfg=dict(filter_empty_gt=True, bbox_min_size=1),
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
+    **loader,
     batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='XMLDataset',
-        data_root=data_root,
+        **dataset,
         ann_file='ImageSets/Main/test.txt',
-        data_prefix=dict(sub_data_root=''),
-        metainfo=metainfo,
         test_mode=True,
         pipeline=test_pipeline,
     ),

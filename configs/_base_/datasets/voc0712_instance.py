@@ -4,30 +4,11 @@
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'
 
 data_root = '{{$VOC_ROOT:data/VOCdevkit}}'
-metainfo = dict(
-    classes=(
-        'aeroplane',
-        'bicycle',
-        'bird',
-        'boat',
-        'bottle',
-        'bus',
-        'car',
-        'cat',
-        'chair',
-        'cow',
-        'diningtable',
-        'dog',
-        'horse',
-        'motorbike',
-        'person',
-        'pottedplant',
-        'sheep',
-        'sofa',
-        'train',
-        'tvmonitor',
-    )
+classes = (
+    'aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog '
+    'horse motorbike person pottedplant sheep sofa train tvmonitor'
 )
+metainfo = dict(classes=tuple(classes.split()))
 scale = (1000, 600)
 
 _base_.train_pipeline[2].scale = scale

@@ -1,3 +1,0 @@
-_base_ = './bav1-resnet50_8xb32-90e_in1k.py'
-
-model = dict(backbone=dict(depth=101))
