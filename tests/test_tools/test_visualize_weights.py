@@ -271,10 +271,8 @@ def test_one_image_is_refused(capsys):
 @pytest.mark.skipif('mmpretrain' not in HOSTS, reason='needs MMPretrain')
 def test_modules_inside_blocks(shapes):
     cfg = Config.fromfile(ROOT / CONFIGS['mmpretrain'])
-    plugin = dict(cfg=dict(type='mmba2m.BA2M', reduction=4))
-    cfg.model.backbone.update(
-        ba2m_stages=[False] * 4, plugins=[dict(plugin, position='after_conv2')]
-    )
+    entry = dict(type='BA2M', reduction=4, position='after_conv2')
+    cfg.model.backbone.update(ba2m_stages=[False] * 4, attention=entry)
     init_default_scope('mmpretrain')
     model = MODELS.build(cfg.model).eval()
     collected = collect_attention(model, torch.randn(2, 3, 32, 32))

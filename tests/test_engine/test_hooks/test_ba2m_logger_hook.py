@@ -279,7 +279,7 @@ def test_gradient_checkpointing(tmp_path, use_reentrant):
 
 
 @pytest.mark.skipif('mmpretrain' not in mmba2m.HOSTS, reason='no host')
-def test_plugins_of_checkpointed_blocks_and_stages(tmp_path):
+def test_modules_of_checkpointed_blocks_and_stages(tmp_path):
     from mmpretrain.registry import MODELS
 
     backbone = MODELS.build(
@@ -291,13 +291,12 @@ def test_plugins_of_checkpointed_blocks_and_stages(tmp_path):
             with_cp=True,
             ba2m_stages=(True, False, False, False),
             ba2m_cfg=dict(reduction=4),
-            plugins=[
-                dict(
-                    cfg=dict(type='mmba2m.BA2M', reduction=4),
-                    stages=(False, True, False, False),
-                    position='after_conv2',
-                )
-            ],
+            attention=dict(
+                type='BA2M',
+                reduction=4,
+                stages=(False, True, False, False),
+                position='after_conv2',
+            ),
         )
     )
     names = [n for n, m in backbone.named_modules() if isinstance(m, BA2M)]
