@@ -1,8 +1,142 @@
-"""``python -m mmba2m``: prints a report on the environment."""
+"""``python -m mmba2m``: a report on the environment, to paste into an issue.
 
+What may be broken is imported in other processes only.
+"""
+
+import platform
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
-from mmba2m.environment_report import main
+from .stack import HOSTS, SUPPORTED, find_problem, list_distributions
+from .version import __version__
+
+TASKS = dict(mmdet='detection', mmpretrain='classification')
+#: what extras of this package are for, and what is in them
+EXTRAS = dict(
+    analysis=('t-SNE', ['sklearn']),
+    export=('export to ONNX', ['onnx', 'onnxruntime']),
+)
+TIMEOUT = 300
+#: what is run in a process of its own; the last line is what it finds
+CHECKS = {
+    'environment': """
+from mmengine.utils.dl_utils import collect_env
+found = collect_env().items()
+print(*(f'{k}: {v}' for k, v in found if '\\n' not in str(v)), sep=', ')
+""",
+    "mmcv's ops": """
+import torch
+from mmcv.ops import get_compiling_cuda_version, nms
+boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 3.9], [5, 5, 9, 9]])
+scores = torch.tensor([0.9, 0.8, 0.7])
+devices = ['cpu', 'cuda'][: 1 + torch.cuda.is_available()]
+for device in devices:
+    kept = nms(boxes.to(device), scores.to(device), 0.5)[1].tolist()
+    assert kept == [0, 2], f'wrong result on {device}: {kept}'
+print('work on', *devices, '- CUDA', get_compiling_cuda_version())
+""",
+    'hosts of mmba2m': """
+import mmba2m
+print(*mmba2m.HOSTS or ["none"])
+""",
+}
+
+
+def run_checks() -> dict[str, tuple[bool, str]]:
+    """Runs :data:`CHECKS`, at the same time.
+
+    Returns:
+        Whether each works, and what it wrote, or why it does not.
+    """
+    command = [sys.executable, '-W', 'ignore', '-c']
+    processes = {
+        name: subprocess.Popen(
+            [*command, code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, code in CHECKS.items()
+    }
+    return {name: finish(process) for name, process in processes.items()}
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[bool, str]:
+    """Says whether a check works, and what it wrote, or why it does not."""
+    try:
+        out, error = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return False, f'takes more than {TIMEOUT} s'
+    code = process.returncode
+    if code < 0:
+        return False, f'ends Python by {signal.Signals(-code).name}'
+    lines = (error if code else out).strip().splitlines()
+    return not code, lines[-1] if lines else f'ends Python with {code}'
+
+
+def find_host_problem(
+    host: str, checks: dict[str, tuple[bool, str]]
+) -> str | None:
+    """Says why a host cannot be used, or ``None`` if it can."""
+    for name in ('torch', 'mmengine', 'mmcv', host):
+        problem = find_problem(name)
+        if problem:
+            return problem
+    works, text = checks['hosts of mmba2m']
+    if not works or host not in text.split():
+        return text
+    works, text = checks["mmcv's ops"]
+    return text if host == 'mmdet' and not works else None
+
+
+def report(checks: dict[str, tuple[bool, str]]) -> Iterator[str]:
+    """Yields the lines of the report.
+
+    Args:
+        checks: From :func:`run_checks`.
+    """
+    yield f'### Environment of mmba2m {__version__}\n'
+    yield f'- platform: {platform.platform()}, {sys.executable}'
+    for name, (works, text) in checks.items():
+        yield f'- {name}: {text if works else f"broken, {text}"}'
+    for name in SUPPORTED:
+        found = [' '.join(one) for one in list_distributions(name)]
+        text = ' and '.join(found) or 'not installed'
+        if len(found) > 1:
+            text += ', which overwrite each other'
+        spec = find_spec(name)
+        where = f'from {spec.origin}' if spec else 'not found'
+        yield f'- {name}: {text}; {where}'
+    yield '\n| feature | works | what is missing |\n| --- | --- | --- |'
+    problems = {
+        task: find_host_problem(host, checks) for host, task in TASKS.items()
+    }
+    for extra, (feature, names) in EXTRAS.items():
+        missing = ', '.join(name for name in names if not find_spec(name))
+        command = f'{missing}: pip install "mmba2m[{extra}]"'
+        problems[feature] = command if missing else None
+    for feature, problem in problems.items():
+        yield f'| {feature} | {"no" if problem else "yes"} | {problem or ""} |'
+
+
+def main() -> int:
+    """Prints the report.
+
+    Returns:
+        0 if a host is installed, and each that is can be used; else 1.
+    """
+    checks = run_checks()
+    home = f'{Path.home()}/'
+    print('\n'.join(report(checks)).replace(home, '~/'))
+    installed = [host for host in HOSTS if list_distributions(host)]
+    broken = [host for host in installed if find_host_problem(host, checks)]
+    return 0 if installed and not broken else 1
+
 
 if __name__ == '__main__':
     sys.exit(main())

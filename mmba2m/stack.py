@@ -6,6 +6,7 @@ the versions come from the distributions' metadata. See ``requirements/``.
 
 import warnings
 from importlib import metadata
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
 from packaging.specifiers import SpecifierSet
@@ -25,32 +26,45 @@ SUPPORTED = {
 HOSTS = ('mmdet', 'mmpretrain')
 
 
-def find_version(name):
+def list_distributions(name: str) -> list[tuple[str, str]]:
+    """Lists the installed distributions that provide an import name.
+
+    Args:
+        name: A key of :data:`SUPPORTED`.
+
+    Returns:
+        Distributions and versions. Where there are two, they overwrite each
+        other.
+    """
+    found = []
+    for distribution in SUPPORTED[name][0]:
+        try:
+            found.append((distribution, metadata.version(distribution)))
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def find_version(name: str) -> tuple[str, str] | None:
     """Finds which distribution provides an import name.
 
     Args:
-        name (str): A key of :data:`SUPPORTED`.
+        name: A key of :data:`SUPPORTED`.
 
     Returns:
-        tuple[str, str] | None: Distribution and version, or ``None`` where
-        it is not installed.
+        Distribution and version, or ``None`` where it is not installed.
     """
-    for distribution in SUPPORTED[name][0]:
-        try:
-            return distribution, metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
+    return next(iter(list_distributions(name)), None)
 
 
-def find_version_problem(name):
-    """Says whether a package is missing, or of another version than needed.
+def find_problem(name: str) -> str | None:
+    """Says what is wrong with an installed package, the ops of mmcv included.
 
     Args:
-        name (str): A key of :data:`SUPPORTED`.
+        name: A key of :data:`SUPPORTED`.
 
     Returns:
-        str | None: The versions found and wanted, or ``None`` if it is fine.
+        What is found and wanted, or ``None`` if it is fine.
     """
     wanted = SUPPORTED[name][1]
     found = find_version(name)
@@ -64,37 +78,30 @@ def find_version_problem(name):
         return (
             f'{distribution} {version} is installed, {name}{wanted} is needed'
         )
-    return None
-
-
-def find_problem(name):
-    """Says what is wrong with an installed package, the ops of mmcv included.
-
-    Args:
-        name (str): A key of :data:`SUPPORTED`.
-
-    Returns:
-        str | None: What is found and wanted, or ``None`` if it is fine.
-    """
-    problem = find_version_problem(name)
-    if problem:
-        return problem
-    if name == 'mmdet' and find_spec('mmcv._ext') is None:
+    if name == 'mmdet' and not has_ops():
         distribution, version = find_version('mmcv')
+        full = distribution.removesuffix('-lite')
         return (
             f'mmdet needs the compiled ops of mmcv, and {distribution} '
-            f'{version} was installed without them: install mmcv'
-            f'{SUPPORTED["mmcv"][1]} (not mmcv-lite) with its ops'
+            f'{version} was installed without them, which this does: '
+            'MMCV_WITH_OPS=1 pip install --no-deps --no-build-isolation '
+            f'--force-reinstall --no-binary {full} {full}=={version}'
         )
     return None
 
 
-def check_stack():
+def has_ops() -> bool:
+    """Looks for the compiled ops of MMCV, without importing it."""
+    folders = getattr(find_spec('mmcv'), 'submodule_search_locations', None)
+    return PathFinder.find_spec('_ext', folders or []) is not None
+
+
+def check_stack() -> tuple[str, ...]:
     """Checks versions and completeness of what is installed.
 
     Returns:
-        tuple[str]: The usable hosts, a subset of :data:`HOSTS`. It is empty
-        where no host is installed: the layers work on their own.
+        The usable hosts, a subset of :data:`HOSTS`. It is empty where no host
+        is installed: the layers work on their own.
 
     Raises:
         ImportError: If torch, MMEngine or MMCV is missing or unsupported, or

@@ -93,7 +93,7 @@ def test_the_file_computes_what_the_network_computes(
     out = export(checkpoints[host], *options)
     description = json.loads(out.with_suffix('.onnx.json').read_text())
     described = description['input']
-    assert described['shape'] == ['batch', 3, 'input height', 'input width']
+    assert described['shape'] == ['batch', 3, 'input_height', 'input_width']
     assert described['pad_size_divisor'] == (32 if host == 'mmdet' else 1)
     shape = (1, 3, 64, 96 if host == 'mmdet' else 64)
     assert f'{image} {shape}: differs by ' in export.text

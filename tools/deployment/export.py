@@ -152,7 +152,7 @@ def to_onnx(network, x, dynamic):
     for name, tensor in zip((INPUT, *names), (x, *outputs), strict=True):
         axes[name] = {0: 'batch'} if 'batch' in dynamic else {}
         if 'size' in dynamic and tensor.dim() == 4:
-            axes[name] |= {2: f'{name} height', 3: f'{name} width'}
+            axes[name] |= {2: f'{name}_height', 3: f'{name}_width'}
     kwargs = {}
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
         kwargs['dynamo'] = False  # the other one needs onnxscript

@@ -1,0 +1,168 @@
+"""The report on environments that are whole, broken and crashing."""
+
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from mmba2m import HOSTS, __main__, stack
+
+ROOT = Path(stack.__file__).parents[1]
+OPENMMLAB = {
+    'torch': '2.1.2+cu121',
+    'mmengine': '0.10.7',
+    'mmcv': '2.1.0',
+    'mmdet': '3.3.0',
+    'mmpretrain': '1.2.0',
+}
+
+
+def run(tmp_path, **files):
+    """Runs ``python -m mmba2m`` in a folder with these modules."""
+    for name, text in files.items():
+        (tmp_path / f'{name}.py').write_text(text)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    return subprocess.run(
+        [sys.executable, '-m', 'mmba2m'],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=path, CUDA_VISIBLE_DEVICES='-1'),
+        capture_output=True,
+        text=True,
+    )
+
+
+def rows(text):
+    table = [line for line in text.splitlines() if line.startswith('|')][2:]
+    cells = ([x.strip() for x in line.split('|')[1:4]] for line in table)
+    return {feature: (works, why) for feature, works, why in cells}
+
+
+@pytest.mark.slow
+def test_this_environment(tmp_path):
+    done = run(tmp_path)
+    assert done.returncode == 0 and not done.stderr
+    for line in (
+        f'- hosts of mmba2m: {" ".join(HOSTS)}\n',
+        "- mmcv's ops: work on cpu - CUDA ",
+        f'- torch: torch {metadata.version("torch")}; from ',
+        'PyTorch: ',
+    ):
+        assert line in done.stdout
+    assert rows(done.stdout)['detection'] == ('yes', '')
+    assert rows(done.stdout)['classification'] == ('yes', '')
+
+
+def test_a_stack_that_does_not_import(tmp_path):
+    """One file of that name shadows torch, and ends whatever imports it."""
+    done = run(tmp_path, torch='import os; os.kill(os.getpid(), 9)')
+    assert done.returncode == 1 and not done.stderr
+    text = done.stdout
+    assert "- mmcv's ops: broken, ends Python by SIGKILL\n" in text
+    assert f'; from {tmp_path}/torch.py\n' in text
+    for task in ('detection', 'classification'):
+        assert rows(text)[task] == ('no', 'ends Python by SIGKILL')
+
+
+@pytest.mark.parametrize(
+    ('code', 'expected'),
+    [
+        ('print("noise"); print("fine")', (True, 'fine')),
+        ('raise OSError("no more")', (False, 'OSError: no more')),
+        ('import os; os._exit(7)', (False, 'ends Python with 7')),
+        ('import time; time.sleep(60)', (False, 'takes more than 1 s')),
+    ],
+)
+def test_how_a_check_ends(monkeypatch, code, expected):
+    monkeypatch.setattr(__main__, 'CHECKS', dict(check=code))
+    monkeypatch.setattr(__main__, 'TIMEOUT', 1)
+    assert __main__.run_checks() == dict(check=expected)
+
+
+# What is said, of environments that are made up
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """Runs the report where exactly these distributions are installed."""
+
+    def main(versions, hosts='mmdet mmpretrain', ops=True, **checks):
+        def version(name):
+            if name not in versions:
+                raise metadata.PackageNotFoundError(name)
+            return versions[name]
+
+        found = {
+            'environment': (True, 'GPU 0: A card'),
+            "mmcv's ops": (True, 'work on cpu'),
+            'hosts of mmba2m': (True, hosts),
+            **checks,
+        }
+        monkeypatch.setattr(metadata, 'version', version)
+        monkeypatch.setattr(stack, 'has_ops', lambda: ops)
+        monkeypatch.setattr(__main__, 'run_checks', lambda: found)
+        status = __main__.main()
+        text = capsys.readouterr().out
+        return status, text, rows(text)
+
+    return main
+
+
+def test_a_host_that_is_missing_is_no_error(main):
+    versions = {k: v for k, v in OPENMMLAB.items() if k != 'mmpretrain'}
+    status, text, features = main(versions, 'mmdet')
+    assert status == 0
+    assert '- environment: GPU 0: A card\n' in text
+    assert '- torch: torch 2.1.2+cu121; from ' in text
+    assert features['detection'] == ('yes', '')
+    assert features['classification'] == (
+        'no',
+        'mmpretrain is not installed, mmpretrain>=1.2.0,<1.4 is needed',
+    )
+
+
+def test_no_ops_say_how_they_are_compiled(main):
+    lite = {**OPENMMLAB, 'mmcv-lite': '2.1.0'}
+    del lite['mmcv']
+    for versions in (OPENMMLAB, lite):
+        status, _, features = main(versions, 'mmpretrain', ops=False)
+        assert status == 1
+        works, why = features['detection']
+        assert works == 'no'
+        assert 'MMCV_WITH_OPS=1 pip install ' in why
+        assert why.endswith(' --no-binary mmcv mmcv==2.1.0')
+        assert features['classification'] == ('yes', '')
+
+
+def test_what_is_broken_is_an_error(main, monkeypatch):
+    ops = {"mmcv's ops": (False, 'OSError: undefined symbol')}
+    status, text, features = main(OPENMMLAB, **ops)
+    assert status == 1
+    assert "- mmcv's ops: broken, OSError: undefined symbol\n" in text
+    assert features['detection'] == ('no', 'OSError: undefined symbol')
+    assert features['classification'] == ('yes', '')
+    status, _, features = main({**OPENMMLAB, 'mmengine': '0.9.0'})
+    assert status == 1
+    why = 'mmengine 0.9.0 is installed, mmengine>=0.10.4,<1.0 is needed'
+    assert features['detection'] == features['classification'] == ('no', why)
+    assert main({'torch': '2.1.2'}, 'none')[0] == 1
+
+
+def test_mixed_stacks_and_extras(main, monkeypatch):
+    find_spec = __main__.find_spec
+    monkeypatch.setattr(
+        __main__,
+        'find_spec',
+        lambda name: None if name == 'onnxruntime' else find_spec(name),
+    )
+    monkeypatch.setattr(__main__.Path, 'home', lambda: ROOT)
+    _, text, features = main({**OPENMMLAB, 'onedl-mmcv': '2.3.6'})
+    both = 'onedl-mmcv 2.3.6 and mmcv 2.1.0, which overwrite each other'
+    assert f'- mmcv: {both}; from ' in text
+    assert features['export to ONNX'] == (
+        'no',
+        'onnxruntime: pip install "mmba2m[export]"',
+    )
+    assert str(ROOT) not in text
