@@ -1,5 +1,5 @@
-import importlib.util
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,23 +12,15 @@ from setuptools import setup
 from torch.utils.cpp_extension import BuildExtension, CppExtension
 
 flags = dict(cxx=['-std=c++17'])  # as mmcv has it
-setup(
-    name='some_ops',
-    ext_modules=[
-        CppExtension('some_ops', ['ops.cpp'], extra_compile_args=flags)
-    ],
-    cmdclass=dict(build_ext=BuildExtension),
-)
+ops = CppExtension('some_ops', ['ops.cpp'], extra_compile_args=flags)
+setup(name='ops', ext_modules=[ops], cmdclass=dict(build_ext=BuildExtension))
 """
 
 
 @pytest.fixture(scope='module')
 def precompile():
     path = ROOT / 'tools/misc/precompile_header.py'
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return runpy.run_path(str(path))['main']
 
 
 def is_gcc():
@@ -37,6 +29,7 @@ def is_gcc():
     return 'Free Software Foundation' in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not is_gcc(), reason='is of GCC')
 def test_a_build_of_torch_reads_it(precompile, tmp_path, monkeypatch):
     monkeypatch.setenv('CFLAGS', '-g0 -O2')
@@ -44,19 +37,15 @@ def test_a_build_of_torch_reads_it(precompile, tmp_path, monkeypatch):
     (tmp_path / 'ops.cpp').write_text('std::string name = "a";\n')
     (tmp_path / 'setup.py').write_text(SETUP)
     flags = '-include torch_types.h -Winvalid-pch -Werror'
-    env = dict(
-        os.environ,
-        CFLAGS=f'-g0 -O2 {flags}',
-        CPATH=str(tmp_path),
-        CUDA_VISIBLE_DEVICES='-1',
-        PATH=os.pathsep.join(
-            [str(Path(sys.executable).parent), os.environ['PATH']]
-        ),
+    monkeypatch.setenv('CFLAGS', f'-g0 -O2 {flags}')
+    monkeypatch.setenv('CPATH', str(tmp_path))
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
+    monkeypatch.setenv(
+        'PATH', str(Path(sys.executable).parent), prepend=os.pathsep
     )
     done = subprocess.run(
         [sys.executable, 'setup.py', 'build_ext', '--inplace'],
         cwd=tmp_path,
-        env=env,
         text=True,
         capture_output=True,
         check=False,

@@ -23,7 +23,7 @@ root=$PWD
 venv=$root/$name
 python=$venv/bin/python
 pins=requirements/$stack.txt
-cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/mmba2m
+cache=${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}/mmba2m
 log=$cache/setup-$stack.log
 # What would let pip or Python look elsewhere than in the new environment.
 unset PYTHONPATH PYTHONHOME
@@ -220,6 +220,9 @@ is_ready() { # sets base, version, ready
 # First what changes nothing: is there anything to do, and can it be done.
 ! is_ready || exit 0
 
+# A folder that others can write to could hold a wheel of theirs.
+[ "$cache" != /mmba2m ] ||
+    die 'HOME is not set: set it, or XDG_CACHE_HOME to a folder of your own'
 mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] ||
     die "cannot write to $cache: set XDG_CACHE_HOME to a writable folder"
 if command -v flock >/dev/null; then # two at once would tread on each other

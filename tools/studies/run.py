@@ -25,7 +25,7 @@ from study import ROOT, Study, Variant, load_study, record_path
 ELSEWHERE = 75
 
 
-def parse_args(argv: list[str]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
