@@ -181,10 +181,10 @@ def test_wrong_checkpoint_is_named(runs, tmp_path):
         TOOL['main'](['--run', *run, *out])
 
 
-def test_detector_is_refused():
+def test_detector_is_refused(runs):
     config = str(ROOT / 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py')
     with pytest.raises(ValueError, match='no config of MMPretrain'):
-        TOOL['main'](['--run', config, 'some.pth', '--out', 'tsne.png'])
+        TOOL['main'](['--run', config, runs['ba2m'][1], '--out', 'tsne.png'])
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,7 @@ def main(argv=None):
     args = parse_args(argv)
     images, panels = None, {}
     for run, label in zip(args.run, name_runs(args.run), strict=True):
-        cfg, checkpoint = read_trained(*run)
+        cfg, checkpoint = read_trained(*run[:2])
         if cfg.get('default_scope') != 'mmpretrain':
             raise ValueError(
                 f'{run[0]} is no config of MMPretrain: t-SNE is drawn of '
