@@ -67,9 +67,14 @@ def run(path, x):
     return session.run(None, {'input': x.numpy()})
 
 
+@functools.cache
+def load(checkpoint):
+    return load_network(*read_trained(str(checkpoint)), 'cpu')
+
+
 @torch.no_grad()
 def predict(checkpoint, x):
-    model = load_network(*read_trained(str(checkpoint)), 'cpu')
+    model = load(checkpoint)
     if hasattr(model, 'roi_head'):
         return [maps.numpy() for maps in model.extract_feat(x)]
     return [model(x).softmax(1).numpy()]

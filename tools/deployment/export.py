@@ -82,11 +82,7 @@ def parse_args(argv=None):
 
 
 class Exported(nn.Module):
-    """What is exported of a network: (N, 3, H, W) → a tuple of tensors.
-
-    A detector gives a feature map for each level, the finest first; a
-    classifier gives scores, (N, classes).
-    """
+    """What is exported: (N, 3, H, W) → feature maps or ((N, classes),)."""
 
     def __init__(self, model, detects):
         super().__init__()
@@ -145,9 +141,8 @@ def to_onnx(network, x, dynamic):
     """
     with torch.no_grad():
         outputs = network(x)
-    names = ['scores']
-    if network.detects:
-        names = [f'feature_{i}' for i in range(len(outputs))]
+    names = [f'feature_{i}' for i in range(len(outputs))]
+    names = names if network.detects else ['scores']
     axes = {}
     for name, tensor in zip((INPUT, *names), (x, *outputs), strict=True):
         axes[name] = {0: 'batch'} if 'batch' in dynamic else {}
@@ -275,8 +270,10 @@ def export(args):
     stay, gone = remove_idle_ba2m(captured)
     print(f'BA2M: {stay} modules in it, {gone} taken out')
     content = to_onnx(captured, x, args.dynamic)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(
-        content, providers=['CPUExecutionProvider']
+        content, options, providers=['CPUExecutionProvider']
     )
     for name in inputs:
         for one in inputs[name]:
