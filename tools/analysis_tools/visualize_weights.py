@@ -3,22 +3,18 @@
 Runs a network once on a batch of a config's images, weighted over that batch
 as in training. For each BA²M module there is one page: the images in the
 order of their weight, each with the three attention maps that its SAR comes
-from. Writes PNG, PDF, and the numbers as JSON and CSV.
+from. Writes PNG and PDF, and the numbers as CSV.
 """
 
 import argparse
 import csv
-import json
 import re
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
 from mmengine.config import DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import set_random_seed
@@ -36,65 +32,51 @@ COLUMNS = {
     'local_spatial': 'local spatial',
     'global_spatial': 'global spatial',
 }
-# inches
-TILE, GAP, CAPTION, MARGIN, HEAD, FOOT = 1.2, 0.08, 0.2, 0.3, 1.1, 0.9
-TICKS = 0.12  # room for those of the channels
+ABOUT = """, sorted by SAR and so by weight
+SAR: mean, over channels and positions, of the largest of the three maps.
+Weight: N·softmax(SAR) over these N images, 1 on average."""
+TILE, CAPTION, HEAD, FOOT = 1.3, 0.25, 1.3, 0.9  # inches
 
 
-ABOUT_SAR = (
-    'SAR: mean, over channels and positions, of the largest of the three maps.'
-)
-ABOUT_WEIGHT = 'Weight: N·softmax(SAR) over these N images, 1 on average.'
-
-
-def parse_args(argv=None):
+def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', required=True, help='folder to write to')
-    parser.add_argument(
-        '--num', type=int, default=16, help='images, 16 by default'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('config', help='config file')
+    add('checkpoint', help='checkpoint file')
+    add('--out', required=True, help='folder to write to')
+    add('--num', type=int, default=16, help='images, 16 by default')
+    add('--seed', type=int, default=0, help='which images, 0 by default')
+    add(
         '--split',
         choices=['train', 'val', 'test'],
         default='test',
-        help='whose images: those of train_dataloader, with its augmentation, '
-        'val_dataloader or test_dataloader, the default',
+        help='whose images, test by default; of train as augmented',
     )
-    parser.add_argument(
-        '--seed', type=int, default=0, help='which images, 0 by default'
-    )
-    parser.add_argument(
+    add(
         '--modules',
         nargs='+',
         metavar='NAME',
         help='modules to draw, e.g. layer2.ba2m, or all; by default the last '
         'one of each stage',
     )
-    parser.add_argument(
+    add(
         '--cfg-options',
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
         help='settings that override the config',
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     if args.num < 2:
         parser.error(f'--num {args.num}: weights compare two images at least')
     return args
 
 
 def load_batch(dataset, num, seed):
-    """Draws images of a data set.
+    """Loads images drawn at random, as the pipeline makes them.
 
-    Args:
-        dataset (Dataset): Of MMEngine.
-        num (int): How many; all where there are fewer.
-        seed (int): Of the choice and of random transforms.
-
-    Returns:
-        list[dict]: What the pipeline makes of each.
+    All where the data set has fewer than ``num``; the seed is that of the
+    choice and of random transforms.
     """
     set_random_seed(seed)
     chosen = np.random.permutation(len(dataset))[:num]
@@ -102,56 +84,37 @@ def load_batch(dataset, num, seed):
 
 
 def choose_modules(names, wanted=None):
-    """Chooses modules by name.
+    """Chooses modules by the ends of their names, in their order.
 
-    Args:
-        names (Sequence[str]): Of all modules, e.g. 'backbone.layer1.ba2m'.
-        wanted (Sequence[str] | None): Names or the ends of names, or 'all'.
-            Defaults to the last module of each stage.
-
-    Returns:
-        list[str]: The names, in their order in the network.
-
-    Raises:
-        ValueError: If there is no module of a wanted name.
+    Without ``wanted`` the last module of each stage.
     """
     if wanted is None:  # up to the first number, a name says which stage
         stages = {re.match(r'\D*\d*', name)[0]: name for name in names}
         return list(stages.values())
-    if list(wanted) == ['all']:
-        return list(names)
-    for one in wanted:
-        if not any(f'.{name}'.endswith(f'.{one}') for name in names):
-            raise ValueError(
-                f'the network has no BA2M module {one!r}; it has '
-                f'{", ".join(names)}'
-            )
-    return [
-        name
-        for name in names
-        if any(f'.{name}'.endswith(f'.{one}') for one in wanted)
-    ]
+    ends = ('',) if list(wanted) == ['all'] else tuple(wanted)
+    chosen = [name for name in names if name.endswith(ends)]
+    if not chosen:
+        raise ValueError(f'the BA2M modules are {names}, not {wanted}')
+    return chosen
 
 
 def to_picture(raw, bgr):
-    """Turns an image as it goes into the data preprocessor into a picture.
+    """Makes an RGB picture, (H, W, 3), 0 to 1, of a network's raw image.
 
     Args:
-        raw (Tensor): Shape (C, H, W), not normalised, not padded.
+        raw (Tensor): What the data preprocessor gets, shape (C, H, W).
         bgr (bool): Whether its channels are blue, green, red.
-
-    Returns:
-        ndarray: Shape (H, W, 3), 0 to 1.
     """
     picture = raw.permute(1, 2, 0).float().numpy()
-    if raw.dtype == torch.uint8:
-        picture = picture / 255
-    else:  # normalised in the pipeline, by whatever numbers
-        low, high = picture.min(), picture.max()
-        picture = (picture - low) / max(high - low, 1e-6)
+    # what is not uint8 is normalised in the pipeline, by whatever numbers
+    picture = picture / 255 if raw.dtype == torch.uint8 else stretch(picture)
     if bgr:
         picture = picture[..., ::-1]
     return np.broadcast_to(picture, (*picture.shape[:2], 3))
+
+
+def stretch(values):
+    return (values - values.min()) / max(np.ptp(values), 1e-6)
 
 
 def loads_bgr(dataset):
@@ -165,47 +128,32 @@ def loads_bgr(dataset):
     return 'LoadImage' in str(dataset.pipeline)
 
 
-def describe(samples, dataset):
-    """Finds path and class of each image, as far as they are known."""
-    classes = dataset.metainfo.get('classes')
-    described = []
-    for sample in samples:
-        label = getattr(sample, 'gt_label', None)
-        if label is not None:
-            label = label.tolist()
-            label = ', '.join(classes[i] if classes else str(i) for i in label)
-        described.append(
-            dict(image=str(sample.get('img_path', '')), label=label)
-        )
-    return described
-
-
-def tabulate(attention, described):
+def tabulate(attention, samples, classes):
     """Puts the numbers of a module into rows, the largest weight first.
 
     Args:
         attention (Attention): Of N images.
-        described (list[dict]): What is known of each image.
+        samples (list[BaseDataElement]): The N data samples.
+        classes (Sequence[str] | None): Of the data set.
 
     Returns:
-        list[dict]: For each image its rank from 1, its index in the batch,
-        weight, SAR and the mean of each map, and what is known of it.
+        list[dict]: A row for each image.
     """
     order = attention.sar.argsort(descending=True, stable=True).tolist()
     rows = []
     for rank, index in enumerate(order, 1):
-        row = dict(
-            rank=rank,
-            index=index,
-            weight=attention.weights[index].item(),
-            sar=attention.sar[index].item(),
-        )
+        row = dict(module=attention.name, rank=rank, index=index)
+        row['weight'] = attention.weights[index].item()
+        row['sar'] = attention.sar[index].item()
         for branch in list(COLUMNS)[1:]:
             maps = getattr(attention, branch)
-            row[f'mean_{branch}'] = (
-                None if maps is None else maps[index].mean().item()
-            )
-        rows.append(dict(row, **described[index]))
+            mean = None if maps is None else maps[index].mean().item()
+            row[f'mean_{branch}'] = mean
+        row['image'] = samples[index].get('img_path', '')
+        labels = getattr(samples[index], 'gt_label', torch.tensor([]))
+        names = [classes[i] if classes else str(i) for i in labels.tolist()]
+        row['label'] = ', '.join(names)
+        rows.append(row)
     return rows
 
 
@@ -219,157 +167,97 @@ def draw(attention, rows, pictures, padded, subtitle):
         padded (tuple[int, int]): Height and width that the images were
             padded to, which the maps cover.
         subtitle (str): Of which network and images.
-
-    Returns:
-        Figure: The page.
     """
-    columns = [
-        column
-        for column in COLUMNS
-        if column == 'image' or getattr(attention, column) is not None
-    ]
+    columns = [c for c in COLUMNS if getattr(attention, c, 0) is not None]
+    count = len(columns)
     ratio = max(p.shape[0] / p.shape[1] for p in pictures)
-    tile = TILE * min(max(ratio, 0.4), 1.5)  # height of a row
+    tile = TILE * np.clip(ratio, 0.4, 1.5)  # height of a row
     half = -(-len(rows) // 2)
-    block = len(columns) * (TILE + GAP) + TICKS
-    width = 2 * (block + MARGIN) + MARGIN
-    height = HEAD + half * (tile + CAPTION + GAP) + FOOT
-    figure = plt.figure(figsize=(width, height))
-
-    def add_axes(left, top, w, h):
-        return figure.add_axes(
-            (left / width, 1 - (top + h) / height, w / width, h / height)
-        )
-
-    def write(left, top, text, **kwargs):
-        figure.text(
-            left / width, 1 - top / height, text, va='baseline', **kwargs
-        )
-
-    write(MARGIN, 0.3, attention.name, fontsize=13, fontweight='bold')
-    write(MARGIN, 0.52, subtitle, fontsize=8)
-    about = ABOUT_SAR if attention.note else f'{ABOUT_SAR} {ABOUT_WEIGHT}'
-    write(MARGIN, 0.68, about, fontsize=8)
-    if attention.note:
-        write(
-            width - MARGIN,
-            0.3,
-            attention.note,
-            fontsize=10,
-            fontweight='bold',
-            ha='right',
-        )
-    order = channel_order(attention.channel)
+    width = TILE * (2 * count + 1)
+    height = HEAD + half * (tile + CAPTION) + FOOT
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(
+        half,
+        2 * count + 1,
+        squeeze=False,
+        width_ratios=[1] * count + [0.2] + [1] * count,
+        gridspec_kw=dict(
+            left=0.3 / width,
+            right=1 - 0.3 / width,
+            top=1 - HEAD / height,
+            bottom=FOOT / height,
+            wspace=0.06,
+            hspace=CAPTION / tile,
+        ),
+    )
+    title = f'{attention.name}   {attention.note}'
+    for top, text, size in ((0.2, title, 13), (0.5, subtitle, 8)):
+        figure.text(0.3 / width, 1 - top / height, text, size=size, va='top')
+    for axis in axes.flat:
+        axis.set(xticks=(), yticks=(), visible=False)
     for place, row in enumerate(rows):
         side, line = divmod(place, half)
-        left = MARGIN + side * (block + MARGIN)
-        top = HEAD + line * (tile + CAPTION + GAP)
-        write(
-            left,
-            top + 0.15,
+        own = axes[line, side * (count + 1) :][:count]
+        index = row['index']
+        caption = (
             f'{row["rank"]}.  weight {row["weight"]:.3f}'
-            f'   SAR {row["sar"]:.3f}   {row["label"] or ""}',
-            fontsize=8.5,
+            f'   SAR {row["sar"]:.3f}   {row["label"]}'
         )
-        picture = pictures[row['index']]
-        for number, column in enumerate(columns):
-            x = left + number * (TILE + GAP) + (TICKS if number else 0)
-            if line == 0:
-                write(x, HEAD - 0.08, COLUMNS[column], fontsize=8, alpha=0.7)
-            axes = add_axes(x, top + CAPTION, TILE, tile)
-            if column == 'channel':
-                values = attention.channel[row['index']][order]
-                draw_channels(axes, values, last=line == half - 1)
-                continue
-            axes.axis('off')
+        own[0].set_title(caption, loc='left', size=8.5)
+        for axis, column in zip(own, columns, strict=True):
+            axis.set_visible(True)
+            if place in (half - 1, len(rows) - 1):
+                axis.set_xlabel(COLUMNS[column], size=8)
             if column == 'image':
-                axes.imshow(picture)
+                axis.imshow(pictures[index])
+            elif column == 'channel':
+                draw_channels(axis, attention.channel, index)
             else:
-                maps = getattr(attention, column)[row['index']]
-                colours = draw_map(axes, picture, maps, padded)
-    if set(columns) & {'local_spatial', 'global_spatial'}:
-        axes = add_axes(width / 2 - 2, height - 0.55, 4, 0.12)
-        bar = figure.colorbar(colours, cax=axes, orientation='horizontal')
-        bar.set_label(
-            'local and global spatial: sigmoid of attention, 0 to 1 (no unit)',
-            fontsize=8,
-        )
-        bar.ax.tick_params(labelsize=7)
-        bar.ax.set_facecolor('0.5')  # as behind the maps
+                maps = getattr(attention, column)[index]
+                colours = draw_map(axis, pictures[index], maps, padded)
+    if count > 1 + (attention.channel is not None):
+        bar = figure.add_axes((0.35, 0.45 / height, 0.3, 0.12 / height))
+        figure.colorbar(colours, cax=bar, orientation='horizontal')
+        bar.set_xlabel('spatial: sigmoid of attention, 0 to 1', size=8)
+        bar.tick_params(labelsize=7)
+        bar.set_facecolor('0.5')  # as behind the maps
     return figure
 
 
-def channel_order(channel):
-    """Orders channels by their mean over the batch, the largest first."""
-    if channel is None:
-        return None
-    return channel.mean(0).argsort(descending=True)
+def draw_channels(axis, channel, index):
+    """Draws the attention to each channel of an image: a curve, no heat map.
 
-
-def draw_channels(axes, values, last):
-    """Draws the attention to each channel.
-
-    A channel has no place in the image, so this is no heat map but a curve.
-    All images of a page have the channels in the same order, so that they can
-    be compared.
+    All images have the channels in one order, that of the batch's means.
     """
-    values = values.numpy()
-    axes.stairs(values, fill=True, color='0.75')
-    axes.stairs(values, color='0.2', linewidth=0.8, baseline=None)
-    axes.set(xlim=(0, len(values)), ylim=(0, 1), xticks=(), yticks=(0, 1))
-    axes.tick_params(labelsize=7, length=0, pad=2)
-    axes.axhline(0.5, color='0.5', linewidth=0.4)
-    if last:
-        axes.set_xlabel(f'{len(values)} channels', fontsize=7, labelpad=2)
+    order = channel.mean(0).argsort(descending=True)
+    values = channel[index][order].numpy()
+    axis.stairs(values, fill=True, color='0.75')
+    axis.stairs(values, color='0.2', linewidth=0.8, baseline=None)
+    axis.axhline(0.5, color='0.5', linewidth=0.4)
+    axis.set(xlim=(0, len(values)), ylim=(0, 1))
 
 
-def draw_map(axes, picture, maps, padded):
+def draw_map(axis, picture, maps, padded):
     """Draws a spatial map over a pale grey image; its cells stay visible."""
     height, width = picture.shape[:2]
-    grey = picture @ (0.299, 0.587, 0.114)
-    grey = (grey - grey.min()) / max(np.ptp(grey), 1e-6)  # full contrast
-    axes.imshow(
-        grey, cmap='gray', vmin=-0.6, vmax=1.6, extent=(0, width, height, 0)
-    )
+    grey = stretch(picture @ (0.299, 0.587, 0.114))
+    extent = (0, width, height, 0)
+    axis.imshow(grey, cmap='gray', vmin=-0.6, vmax=1.6, extent=extent)
     # of the padded input; what lies in the padding is cut off
-    colours = axes.imshow(
+    colours = axis.imshow(
         maps.numpy(),
-        cmap='viridis',
         vmin=0,
         vmax=1,
         alpha=0.7,
         interpolation='nearest',
         extent=(0, padded[1], padded[0], 0),
     )
-    axes.set(xlim=(0, width), ylim=(height, 0))
+    axis.set(xlim=(0, width), ylim=(height, 0))
     return colours
 
 
-def write_pages(pages, rows, out):
-    """Writes a PNG for each module, and one PDF, JSON and CSV for all.
-
-    Args:
-        pages (dict[str, Figure]): By the name of the module.
-        rows (dict[str, list[dict]]): What :func:`tabulate` gives.
-        out (str | Path): The folder.
-    """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    with PdfPages(out / 'weights.pdf') as pdf:
-        for name, figure in pages.items():
-            figure.savefig(out / f'{name}.png', dpi=100)
-            pdf.savefig(figure)
-            plt.close(figure)
-    (out / 'weights.json').write_text(json.dumps(rows, indent=1))
-    table = [dict(module=name, **row) for name in rows for row in rows[name]]
-    with open(out / 'weights.csv', 'w', newline='') as stream:
-        writer = csv.DictWriter(stream, table[0])
-        writer.writeheader()
-        writer.writerows(table)
-
-
-def main(argv=None):
-    args = parse_args(argv)
+def main():
+    args = parse_args()
     cfg, checkpoint = read_trained(args.config, args.checkpoint)
     cfg.merge_from_dict(args.cfg_options or {})
     model = load_network(cfg, checkpoint, path=args.checkpoint)
@@ -380,28 +268,27 @@ def main(argv=None):
 
     inputs = model.data_preprocessor(pseudo_collate(batch), False)['inputs']
     collected = collect_attention(model, inputs)
-    chosen = choose_modules(list(collected), args.modules)
     bgr = loads_bgr(dataset)
     pictures = [to_picture(one['inputs'], bgr) for one in batch]
-    described = describe([one['data_samples'] for one in batch], dataset)
-    subtitle = (
-        f'{args.checkpoint}: {len(batch)} {args.split} images, sorted by '
-        'SAR and so by weight, down the left half, then down the right'
-    )
-    rows = {name: tabulate(collected[name], described) for name in chosen}
-    pages = {
-        name: draw(
-            collected[name], rows[name], pictures, inputs.shape[-2:], subtitle
-        )
-        for name in chosen
-    }
-    write_pages(pages, rows, args.out)
-    for name in chosen:
-        weights = [row['weight'] for row in rows[name]]
-        print(
-            f'{name}: weights {min(weights):.3f} to {max(weights):.3f} '
-            f'{collected[name].note}'.rstrip()
-        )
+    samples = [one['data_samples'] for one in batch]
+    subtitle = f'{args.checkpoint}: {len(batch)} {args.split} images{ABOUT}'
+    out, table = Path(args.out), []
+    chosen = choose_modules(list(collected), args.modules)
+    out.mkdir(parents=True, exist_ok=True)
+    with PdfPages(out / 'weights.pdf') as pdf:
+        for name in chosen:
+            one = collected[name]
+            rows = tabulate(one, samples, dataset.metainfo.get('classes'))
+            page = draw(one, rows, pictures, inputs.shape[-2:], subtitle)
+            page.savefig(out / f'{name}.png', dpi=100)
+            pdf.savefig(page)
+            table += rows
+            low, high = one.weights.min(), one.weights.max()
+            print(f'{name}: weights {low:.3f} to {high:.3f} {one.note}')
+    with open(out / 'weights.csv', 'w', newline='') as stream:
+        writer = csv.DictWriter(stream, table[0])
+        writer.writeheader()
+        writer.writerows(table)
     print(f'pages: {args.out}')
 
 
