@@ -36,7 +36,6 @@ def find_convs_to(block, conv):
 def find_size(block, conv, size):
     """Finds (H, W) behind a convolution from that behind the block."""
     convs = find_convs(block)
-    size = to_2tuple(size)
     for name in convs[convs.index(conv) + 1 :]:
         stride = to_2tuple(getattr(block, name).stride)
         size = tuple(n * s for n, s in zip(size, stride, strict=True))

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmcv.cnn.bricks.plugin import infer_abbr
 from mmengine.model.weight_init import PretrainedInit
+from mmengine.utils import to_2tuple
 
 from mmba2m.models.attentions.names import find_attention
 from mmba2m.models.attentions.positions import FEATURE_MAP_POSITIONS
@@ -74,9 +75,8 @@ class AttentionMixin:
             - postfix (str | int): Appended to the name of the child, for two
               modules of one type. Defaults to ''.
             - map_size (Sequence[int | tuple[int, int]]): For a module that
-              works on one size of its map: height and width of the map of
-              each stage that gets the module, e.g. (56, 28, 14, 7) of a
-              ResNet at 224×224.
+              works on one size of its map: that of each stage which gets it,
+              e.g. (56, 28, 14, 7) of a ResNet at 224×224.
             - All else are arguments of the module.
 
             Defaults to None.
@@ -197,6 +197,7 @@ class _Entry:
                 f'got {sizes!r}'
             )
         for i, size in zip(chosen, sizes, strict=True):
+            size = tuple(to_2tuple(size))
             self.cfgs[i] = dict(self.cfgs[i], map_size=size)
 
     def fill(self, backbone, name, width, cfg):
@@ -216,8 +217,7 @@ class _Entry:
     def _put_into(self, block, cfg):
         conv = self.points[self.position]
         if 'map_size' in cfg:
-            size = find_size(block, conv, cfg['map_size'])
-            cfg = dict(cfg, map_size=size)
+            cfg = {**cfg, 'map_size': find_size(block, conv, cfg['map_size'])}
         build = partial(self.factory, **cfg)
         if self.replaces_conv:
             replace_conv(block, conv, build)

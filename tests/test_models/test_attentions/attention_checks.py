@@ -1,33 +1,8 @@
 """What the tests of attention modules share."""
 
+from itertools import product
+
 import torch
-
-BLOCKS = {
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-}
-PLAIN = {18: 11689512, 34: 21797672, 50: 25557032, 101: 44549160}
-"""Parameters of the networks without attention."""
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-def count_network(depth, build):
-    """Counts ResNet's parameters with a module in each block.
-
-    ``build`` gets the stage, from 0, and the widths of the convolutions.
-    """
-    total = PLAIN[depth]
-    for i, number in enumerate(BLOCKS[depth]):
-        w = 64 * 2**i
-        with torch.device('meta'):
-            module = build(i, [w, w] if depth < 50 else [w, w, 4 * w])
-        total += number * count(module)
-    return total
 
 
 def randomize(module):
@@ -65,11 +40,26 @@ def assert_equal(result, expected):
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-10)
 
 
-def assert_all_parameters_learn(module, x):
-    # in training, the gradient of a bias in front of a batch norm is 0
-    module.eval()
-    module.zero_grad()
-    module(x).square().sum().backward()
-    for name, parameter in module.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
+def check_equation(
+    module,
+    literal,
+    sizes=((7, 4), (1, 2), (1, 1)),
+    make=lambda n, size: unequal_samples(n, 8, *size),
+):
+    """Compares a module with its literal form, ``literal(module, x)``.
+
+    In both modes, for one image and several, for large maps and small.
+    """
+    randomize(module)
+    for size, n, training in product(sizes, (1, 3), (True, False)):
+        module.train(training)
+        x = make(n, size)
+        assert_equal(module(x), literal(module, x))
+
+
+def check_norm_is_an_option(cls, **cfg):
+    """Without batch, a single image trains as it is tested."""
+    x = unequal_samples(1, 8, 3, 3)
+    for norm_cfg in (None, dict(type='GN', num_groups=2)):
+        module = randomize(cls(8, norm_cfg=norm_cfg, **cfg))
+        assert torch.equal(module.train()(x), module.eval()(x))

@@ -2,13 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from attention_checks import (
-    assert_all_parameters_learn,
     assert_equal,
-    count,
     randomize,
     unequal_samples,
 )
-from mmcv.cnn import build_conv_layer
 from torch import nn
 
 from mmba2m.models.attentions import AAConv2d
@@ -75,9 +72,8 @@ def attend(layer, x):
     'cfg', [dict(), dict(bias=False, padding=2, dilation=2, groups=2)]
 )
 def test_equals_the_equations(cfg, size, stride, relative):
-    layer = build(
-        6, 12, stride=stride, relative=relative, map_size=size, **cfg
-    )
+    out = tuple(-(-n // stride) for n in size)
+    layer = build(6, 12, stride=stride, relative=relative, map_size=out, **cfg)
     randomize(layer)
     x = unequal_samples(2, 6, *size)
     conv = layer.conv
@@ -130,100 +126,3 @@ def test_widths(width, keys, values):
     assert layer.conv.out_channels == width - values
     assert layer.row_embedding.numel() == 17 * keys // 8
     assert layer.col_embedding.numel() == 11 * keys // 8
-
-
-@pytest.mark.parametrize(
-    ('numbers', 'plain', 'expected'),
-    [
-        ((4, 6, 3), 25557032, 25813872),
-        ((4, 23, 3), 44549160, 45391208),
-    ],
-)
-def test_number_of_parameters(numbers, plain, expected):
-    for i, number in enumerate(numbers):
-        w, size = 128 * 2**i, 28 // 2**i
-        for block in range(number):
-            stride = 2 if block == 0 else 1
-            with torch.device('meta'):
-                layer = AAConv2d(
-                    w,
-                    w,
-                    3,
-                    stride=stride,
-                    padding=1,
-                    bias=False,
-                    map_size=size * stride,
-                )
-            plain += count(layer) - 9 * w**2
-    assert plain == expected
-
-
-@pytest.mark.parametrize('cfg', [dict(relative=False), dict(map_size=(4, 5))])
-@pytest.mark.parametrize('stride', [1, 2])
-def test_all_parameters_learn(stride, cfg):
-    layer = randomize(build(6, 12, stride=stride, **cfg))
-    assert_all_parameters_learn(layer, unequal_samples(2, 6, 4, 5))
-
-
-@pytest.mark.parametrize('relative', [True, False])
-def test_autocast(relative):
-    layer = build(8, 16, relative=relative, map_size=6)
-    x = torch.randn(2, 8, 6, 6)
-    with torch.autocast('cpu', torch.bfloat16):
-        result = layer(x)
-    assert result.dtype == torch.bfloat16
-    torch.testing.assert_close(
-        result, layer(x), rtol=0.05, atol=0.05, check_dtype=False
-    )
-
-
-def test_without_embeddings_any_size_will_do():
-    layer = build(6, 12, relative=False)
-    assert not hasattr(layer, 'row_embedding')
-    for size in ((3, 7), (1, 2)):
-        assert layer(torch.randn(1, 6, *size)).shape == (1, 12, *size)
-
-
-def test_as_dcn_of_a_host():
-    layer = build_conv_layer(
-        dict(type='mmba2m.AAConv2d', relative=False),
-        32,
-        32,
-        kernel_size=3,
-        stride=2,
-        padding=1,
-        dilation=1,
-        bias=False,
-    )
-    assert layer(torch.randn(2, 32, 7, 9)).shape == (2, 32, 4, 5)
-
-
-def test_embeddings_need_the_size():
-    with pytest.raises(
-        ValueError, match=r'map_size.*input_size=224.*relative=False'
-    ):
-        build(6, 12)
-
-
-@pytest.mark.parametrize('size', [(6, 5), (5, 5), (1, 1)])
-def test_another_size_than_built_for(size):
-    layer = build(6, 12, map_size=(5, 6))
-    message = rf'AAConv2d.*\(5, 6\), got \({size[0]}, {size[1]}\)'
-    with pytest.raises(ValueError, match=message):
-        layer(torch.randn(2, 6, *size))
-
-
-@pytest.mark.parametrize(
-    ('cfg', 'message'),
-    [
-        (dict(padding=0), r'AAConv2d.*kernel_size=3.*needs padding.*got 0'),
-        (dict(groups=4), '2 of the 12 channels .* 10 .* groups=4'),
-        (dict(upsilon=1), '12 of the 12 channels .*upsilon=1.* the 0 that'),
-        (dict(num_heads=0), 'AAConv2d needs .* num_heads=0'),
-        (dict(kappa=-1), 'AAConv2d needs .* kappa=-1'),
-        (dict(min_head_channels=0), 'AAConv2d .* min_head_channels=0'),
-    ],
-)
-def test_arguments_out_of_range(cfg, message):
-    with pytest.raises(ValueError, match=message):
-        build(6, 12, map_size=5, **cfg)

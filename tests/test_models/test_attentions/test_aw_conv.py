@@ -2,14 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from attention_checks import (
-    assert_all_parameters_learn,
     assert_equal,
-    count,
-    count_network,
     randomize,
     unequal_samples,
 )
-from mmcv.cnn import build_conv_layer
 from mmengine.model import kaiming_init
 from torch import nn
 
@@ -115,20 +111,6 @@ def test_the_smaller_form_is_taken(size, groups, form, monkeypatch):
     assert layer(torch.randn(2, 16, *size)).shape == (2, 16, *size)
 
 
-def test_convolving_with_weighted_weights_is_weighting_the_input():
-    # the paper's identity, Conv(I (x) A, K) = Conv(I, A ⊙ K)
-    layer = randomize(AWConv2d(4, 2, 3, reduction=2, expand='full'))
-    x = unequal_samples(2, 4, 4, 4)
-    for sample, out in zip(x, layer(x), strict=True):
-        maps = 1 + attend(layer, sample)
-        for o in range(2):
-            for i in range(2):
-                for j in range(2):
-                    window = sample[:, i : i + 3, j : j + 3] * maps[o]
-                    expected = (window * layer.weight[o]).sum()
-                    assert_equal(out[o, i, j], expected + layer.bias[o])
-
-
 @pytest.mark.parametrize('expand', ['in', 'full'])
 @pytest.mark.parametrize('again', [False, True])
 @pytest.mark.parametrize('size', [(6, 5), (3, 3)])
@@ -161,80 +143,3 @@ def test_with_a_final_relu_it_starts_close_and_learns(expand):
     torch.testing.assert_close(layer(x), plain, rtol=0.05, atol=0.05)
     layer(x).sum().backward()
     assert layer.pointconv1.weight.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize(
-    ('depth', 'cfg', 'expected'),
-    [
-        (50, dict(), 25714216),
-        (50, dict(reduction=8), 25871400),
-        (50, dict(reduction=4), 26185768),
-        (50, dict(expand='full'), 26893096),
-        (50, dict(expand='full', final_relu=True), 26893096),
-    ],
-)
-def test_number_of_parameters(depth, cfg, expected):
-    def build(i, widths):
-        w = widths[1]
-        layer = AWConv2d(w, w, 3, padding=1, bias=False, **cfg)
-        layer.weight = None  # counted already
-        r = cfg.get('reduction', 16)
-        last = w**2 / r if cfg.get('expand') != 'full' else w**2
-        assert count(layer) == w**2 / r + last
-        return layer
-
-    assert count_network(depth, build) == expected
-
-
-@pytest.mark.parametrize('expand', ['in', 'full'])
-@pytest.mark.parametrize('size', [(5, 4), (2, 2)])
-def test_all_parameters_learn(size, expand):
-    layer = randomize(AWConv2d(16, 8, 3, padding=1, expand=expand))
-    assert_all_parameters_learn(layer, unequal_samples(2, 16, *size))
-
-
-@pytest.mark.parametrize('size', [(6, 6), (2, 2)])
-@pytest.mark.parametrize('expand', ['in', 'full'])
-def test_autocast(expand, size):
-    layer = AWConv2d(16, 16, 3, padding=1, expand=expand)
-    nn.init.normal_(layer.pointconv2.weight)
-    x = torch.randn(2, 16, *size)
-    with torch.autocast('cpu', torch.bfloat16):
-        result = layer(x)
-    assert result.dtype == torch.bfloat16
-    torch.testing.assert_close(
-        result, layer(x), rtol=0.05, atol=0.05, check_dtype=False
-    )
-
-
-def test_as_dcn_of_a_host():
-    layer = build_conv_layer(
-        dict(type='mmba2m.AWConv2d', expand='full'),
-        32,
-        32,
-        kernel_size=3,
-        stride=2,
-        padding=1,
-        dilation=1,
-        bias=False,
-    )
-    assert layer(torch.randn(2, 32, 7, 7)).shape == (2, 32, 4, 4)
-
-
-@pytest.mark.parametrize(
-    ('cfg', 'message'),
-    [
-        (dict(expand='out'), "expand of AWConv2d.*'full'.*got 'out'"),
-        (dict(reduction=0), 'AWConv2d.*reduction=0'),
-        (dict(reduction=64), 'AWConv2d.*reduction=64 and 48'),
-        (dict(reduction=5), 'reduction=5 of AWConv2d .* 48 input'),
-        (dict(padding='same'), "padding of AWConv2d.*'same'"),
-        (
-            dict(expand='full', reduction=4),
-            '12 groups, which do not divide the 32 output channels',
-        ),
-    ],
-)
-def test_arguments_out_of_range(cfg, message):
-    with pytest.raises(ValueError, match=message):
-        AWConv2d(48, 32, 3, **cfg)

@@ -2,10 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from attention_checks import (
-    assert_all_parameters_learn,
     assert_equal,
-    count,
-    count_network,
+    check_equation,
+    check_norm_is_an_option,
     norm,
     randomize,
     unequal_samples,
@@ -27,18 +26,18 @@ def scale_channels(module, x):
     return x * gate[..., None, None]
 
 
-@pytest.mark.parametrize('training', [True, False])
-@pytest.mark.parametrize('n', [1, 3])
-@pytest.mark.parametrize('size', [(9, 4), (1, 1)])
-@pytest.mark.parametrize('kernel_size', [7, 3])
-def test_equals_the_equation(kernel_size, size, n, training):
-    module = CBAM(8, reduction=2, kernel_size=kernel_size)
-    randomize(module).train(training)
-    x = unequal_samples(n, 8, *size)
+def cbam(module, x):
     y = scale_channels(module, x)
     maps = torch.stack([y.max(1)[0], y.mean(1)], dim=1)
-    maps = F.conv2d(maps, module.conv.weight, padding=kernel_size // 2)
-    assert_equal(module(x), y * norm(module.norm, maps).sigmoid())
+    pad = module.conv.kernel_size[0] // 2
+    maps = F.conv2d(maps, module.conv.weight, padding=pad)
+    return y * norm(module.norm, maps).sigmoid()
+
+
+@pytest.mark.parametrize('kernel_size', [7, 3])
+def test_equals_the_equation(kernel_size):
+    module = CBAM(8, reduction=2, kernel_size=kernel_size)
+    check_equation(module, cbam, sizes=((9, 4), (1, 1)))
 
 
 @pytest.mark.parametrize('training', [True, False])
@@ -49,7 +48,6 @@ def test_equals_timm(training):
     state = module.state_dict()
     # there, the average comes first
     state['conv.weight'] = state['conv.weight'].flip(1)
-    assert len(state) == len(other.state_dict())
     states = zip(other.state_dict(), state.values(), strict=True)
     other.load_state_dict(dict(states))
     x = unequal_samples(3, 32, 9, 6)
@@ -79,42 +77,6 @@ def test_mlp_starts_small():
         module.init_weights()
 
 
-def test_number_of_parameters():
-    for c in (64, 256, 2048):
-        assert count(CBAM(c)) == 2 * c**2 // 16 + c // 16 + c + 98 + 2
-    for depth, total in ((50, 28089624), (101, 49330172)):
-        assert count_network(depth, lambda i, w: CBAM(w[-1])) == total
-
-
-def test_all_parameters_learn():
-    module = randomize(CBAM(8, reduction=2))
-    assert_all_parameters_learn(module, unequal_samples(3, 8, 5, 6))
-
-
 def test_norm_is_an_option():
     assert CBAM(8, reduction=2).norm.norm.momentum == 0.01
-    x = torch.randn(1, 8, 3, 3)
-    for norm_cfg, added in ((None, 0), (dict(type='GN', num_groups=1), 2)):
-        module = CBAM(8, reduction=2, norm_cfg=norm_cfg)
-        assert torch.equal(module.train()(x), module.eval()(x))
-        assert count(module) == 2 * 8 * 4 + 4 + 8 + 98 + added
-
-
-def test_autocast():
-    module, x = CBAM(8, reduction=2).eval(), torch.randn(2, 8, 5, 6)
-    with torch.autocast('cpu', torch.bfloat16):
-        result = module(x.bfloat16())
-    assert result.dtype == torch.bfloat16
-    torch.testing.assert_close(result.float(), module(x), rtol=0.02, atol=0.02)
-
-
-@pytest.mark.parametrize('kernel_size', [0, 6, -3])
-def test_kernel_size_must_be_odd(kernel_size):
-    with pytest.raises(ValueError, match=f'of CBAM .* got {kernel_size}'):
-        CBAM(16, kernel_size=kernel_size)
-
-
-@pytest.mark.parametrize('reduction', [0, 9])
-def test_reduction_out_of_range(reduction):
-    with pytest.raises(ValueError, match=f'CBAM.*reduction={reduction} and 8'):
-        CBAM(8, reduction=reduction)
+    check_norm_is_an_option(CBAM, reduction=2)

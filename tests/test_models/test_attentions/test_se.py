@@ -3,10 +3,8 @@ from importlib import import_module
 import pytest
 import torch
 from attention_checks import (
-    assert_all_parameters_learn,
     assert_equal,
-    count,
-    count_network,
+    check_equation,
     randomize,
     unequal_samples,
 )
@@ -20,21 +18,16 @@ LAYERS = {
 }
 
 
-def excite(module, z):
-    """The gate of pooled features (N, C)."""
+def se(module, x):
     w1, w2 = (c.conv.weight[..., 0, 0] for c in (module.conv1, module.conv2))
     b1, b2 = module.conv1.conv.bias, module.conv2.conv.bias
-    return torch.sigmoid((z @ w1.T + b1).clamp(min=0) @ w2.T + b2)
+    z = x.flatten(2).mean(2)
+    gate = torch.sigmoid((z @ w1.T + b1).clamp(min=0) @ w2.T + b2)
+    return x * gate[..., None, None]
 
 
-@pytest.mark.parametrize('training', [True, False])
-@pytest.mark.parametrize('n', [1, 3])
-@pytest.mark.parametrize('size', [(7, 4), (1, 1)])
-def test_equals_the_equation(size, n, training):
-    module = randomize(SE(8, reduction=2)).train(training)
-    x = unequal_samples(n, 8, *size)
-    gate = excite(module, x.flatten(2).mean(2))
-    assert_equal(module(x), x * gate[..., None, None])
+def test_equals_the_equation():
+    check_equation(SE(8, reduction=2), se)
 
 
 @pytest.mark.parametrize('host', HOSTS)
@@ -68,30 +61,3 @@ def test_equals_timm():
     other.load_state_dict(dict(states))
     x = unequal_samples(3, 32, 5, 6)
     assert_equal(module(x), other(x))
-
-
-def test_number_of_parameters():
-    for c in (64, 256, 2048):
-        assert count(SE(c)) == 2 * c**2 // 16 + c // 16 + c
-    assert count(SE(64, reduction=8)) == 2 * 64 * 8 + 8 + 64
-    for depth, total in ((50, 28088024), (101, 49326872)):
-        assert count_network(depth, lambda i, w: SE(w[-1])) == total
-
-
-def test_all_parameters_learn():
-    module = randomize(SE(8, reduction=2))
-    assert_all_parameters_learn(module, unequal_samples(3, 8, 5, 6))
-
-
-def test_autocast():
-    module, x = SE(8, reduction=2), torch.randn(2, 8, 5, 6)
-    with torch.autocast('cpu', torch.bfloat16):
-        result = module(x.bfloat16())
-    assert result.dtype == torch.bfloat16
-    torch.testing.assert_close(result.float(), module(x), rtol=0.02, atol=0.02)
-
-
-@pytest.mark.parametrize('reduction', [0, -1, 9])
-def test_reduction_out_of_range(reduction):
-    with pytest.raises(ValueError, match=f'SE .*reduction={reduction} and 8'):
-        SE(8, reduction=reduction)

@@ -6,8 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from mmengine.registry import DefaultScope
 from mmengine.runner import save_checkpoint
-from networks import randomize
-from slot_modules import (
+from networks import (
     CONVS,
     Gate,
     Reader,
@@ -17,11 +16,12 @@ from slot_modules import (
     SizedConv,
     build,
     each_host,
-    needs_mmdet,
+    randomize,
 )
 from torch import nn
 
-from mmba2m.models.backbones.slots import list_attentions
+from mmba2m import HOSTS
+from mmba2m.models.attentions.names import list_attentions
 from mmba2m.registry import MODELS
 
 pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
@@ -91,55 +91,40 @@ def test_pretrained_weights_are_kept(host, tmp_path):
 
 @each_host
 @pytest.mark.parametrize(
-    ('depth', 'options'),
+    ('depth', 'options', 'sizes'),
     [
-        (18, dict()),
-        (50, dict()),
-        (50, dict(style='caffe')),
-        (50, dict(deep_stem=True, avg_down=True)),
-        (50, dict(strides=(2, 1), dilations=(1, 2))),
-        (18, dict(norm_cfg=dict(type='SyncBN'), norm_eval=True)),
-        (18, dict(name='AttentionResNet_CIFAR')),
+        (18, dict(), [(18, 10), (9, 5)]),
+        (50, dict(), [(18, 10), (9, 5)]),
+        (50, dict(style='caffe'), [(18, 10), (9, 5)]),
+        (50, dict(strides=(2, 1), dilations=(1, 2)), [(9, 5), [9, 5]]),
+        (18, dict(name='AttentionResNet_CIFAR'), [(72, 40), (36, 20)]),
     ],
     ids=str,
 )
-def test_map_size_is_that_of_the_place(host, depth, options):
+def test_map_size_is_that_of_the_place(host, depth, options, sizes):
     if host == 'mmdet' and 'name' in options:
         pytest.skip('MMDetection has no backbones for CIFAR')
     convs = CONVS[depth]
-    size = (70, 37)
-    positions = [f'after_{conv}' for conv in convs] + ['after_stage']
-    network = build(
-        host,
-        [
-            *(
-                dict(type=Sized, position=position, postfix=i, input_size=size)
-                for i, position in enumerate(positions)
-            ),
-            *(
-                dict(type=SizedConv, position=conv, input_size=size)
-                for conv in convs
-            ),
-        ],
-        depth=depth,
-        **options,
-    )
-    assert all(module.training for module in network.modules())
-    found = [m for m in network.modules() if hasattr(m, 'map_size')]
-    assert len({m.map_size for m in found}) > 1
-    network(torch.randn(2, 3, *size).double())  # the modules compare
+    entries = [
+        dict(type=Sized, position=position, postfix=i, map_size=sizes)
+        for i, position in enumerate(
+            [*(f'after_{conv}' for conv in convs), 'after_stage']
+        )
+    ] + [dict(type=SizedConv, position=conv, map_size=sizes) for conv in convs]
+    network = build(host, entries, depth=depth, **options)
+    # the modules compare
+    network(torch.randn(2, 3, 72, 40).double())
     with pytest.raises(AssertionError):
         network(torch.randn(2, 3, 96, 96).double())
 
 
 @each_host
-def test_one_number_is_a_square(host):
-    network = build(host, dict(type=Sized, input_size=224))
-    sizes = [
-        layer[0].sized.map_size for layer in (network.layer1, network.layer2)
-    ]
-    assert sizes == [(56, 56), (28, 28)]
-    assert all(p.device.type == 'cpu' for p in network.parameters())
+def test_one_number_is_a_square_in_the_chosen_stages(host):
+    entry = dict(type=Sized, map_size=[(28, 28)], stages=(False, True))
+    for size in ([28], [(28, 28)]):
+        network = build(host, dict(entry, map_size=size))
+        assert network.layer2[0].sized.map_size == (28, 28)
+        assert not hasattr(network.layer1[0], 'sized')
 
 
 # Modules of one's own
@@ -169,13 +154,6 @@ def test_any_registry_will_do(host, name, register):
     DefaultScope.get_instance('own', scope_name=host)
     network = build(host, dict(type=name.format(host)))
     assert type(network.layer1[0].own) is Own
-
-
-@each_host
-def test_those_of_mmcv_will_do(host):
-    entry = dict(type='ContextBlock', ratio=0.5, position='after_stage')
-    network = build(host, entry)
-    assert network.layer2.context_block.in_channels == 16
 
 
 def test_names_are_listed():
@@ -231,44 +209,38 @@ def test_names_are_listed():
             dict(type='BA2M', stages=(False, True), reduction=32),
             r'layer2: BA2M needs .*in_channels=16',
         ),
-        (18, dict(type=Gate, input_size=64), 'Gate .*input_size=64'),
+        (18, dict(type=Sized, map_size=28), r'Sized .* its 2 stages.* got 28'),
         (
             18,
-            dict(type=Sized, input_size=0),
-            r'input_size=\(0, 0\).*give map_size',
+            dict(type=Sized, map_size=[7, 4], stages=(0, 1)),
+            r'Sized .* its 1 stages.* got \[7, 4\]',
         ),
         (
             18,
-            [dict(type=ScaledConv), dict(type=SizedConv, input_size=32)],
+            [dict(type=ScaledConv), dict(type=SizedConv, map_size=(8, 4))],
             r'layer1\.0: conv2 is a ScaledConv already',
         ),
+        (18, 'SE', "a dict with a type.*got 'SE'"),
+        (18, dict(position='residual'), "got {'position'"),
+        (18, dict(type=Gate, ratio=4), r'layer1\.0: .*ratio'),
+        (
+            18,
+            dict(type=Gate, position='after_stage', ratio=4),
+            'layer1: .*ratio',
+        ),
+        (18, dict(type=ScaledConv, ratio=4), r'layer1\.0: .*ratio'),
+        (18, dict(type=ScaledConv, postfix='_2'), r'layer1\.0: .*postfix'),
+        (18, dict(type=Reader, ratio=4), r'layer1\.0: .*ratio'),
+        (18, dict(type=Sized), r'layer1\.0: .*map_size'),
+        (18, dict(type=Gate, map_size=(8, 4)), r'layer1\.0: .*map_size'),
     ],
 )
 def test_what_does_not_fit_is_named(host, depth, entry, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         build(host, entry, depth=depth)
 
 
-@each_host
-@pytest.mark.parametrize(
-    ('entry', 'message'),
-    [
-        ('SE', "a dict with a type.*got 'SE'"),
-        (dict(position='residual'), "got {'position'"),
-        (dict(type=Gate, ratio=4), r'layer1\.0: .*ratio'),
-        (dict(type=Gate, position='after_stage', ratio=4), 'layer1: .*ratio'),
-        (dict(type=ScaledConv, ratio=4), r'layer1\.0: .*ratio'),
-        (dict(type=ScaledConv, postfix='_2'), r'layer1\.0: .*postfix'),
-        (dict(type=Reader, ratio=4), r'layer1\.0: .*ratio'),
-        (dict(type=Sized), r'layer1\.0: .*map_size'),
-    ],
-)
-def test_what_cannot_be_called_is_named(host, entry, message):
-    with pytest.raises(TypeError, match=message):
-        build(host, entry)
-
-
-@needs_mmdet
+@pytest.mark.skipif('mmdet' not in HOSTS, reason='is of MMDetection')
 def test_conv_slot_that_dcn_has_taken_is_named():
     stages = (False, True)
     dcn = dict(type='DCN', deform_groups=1, fallback_on_stride=False)
@@ -281,8 +253,6 @@ def test_conv_slot_that_dcn_has_taken_is_named():
         **options,
     )
     assert network.layer2[0].gate.fc.in_channels == 64
-    with pytest.raises(ValueError, match=r'computed \(.*\); give map_size'):
-        build('mmdet', dict(type=Sized, input_size=64), **options)
 
 
 @each_host

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import make_images, randomize, train
+from networks import Gate, make_images, randomize, train
 from torch import nn
 
 from mmba2m.models.attentions.ba2m import BA2M
@@ -84,7 +84,10 @@ def find_modules(network):
     }
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+each = pytest.mark.parametrize('name', NETWORKS)
+
+
+@each
 def test_stages_get_the_module_and_the_keys_stay(name):
     _, widths, _ = NETWORKS[name]
     plain, network = build(name), build(f'BA2M{name}')
@@ -95,8 +98,18 @@ def test_stages_get_the_module_and_the_keys_stay(name):
     keys = [key for key in network.state_dict() if '.ba2m.' not in key]
     assert keys == list(plain.state_dict())
 
+    enabled = [i % 2 == 1 for i in range(len(widths))]
+    network = build(f'BA2M{name}', ba2m_stages=enabled)
+    assert list(find_modules(network)) == [
+        f'{key}.ba2m' for key, on in zip(widths, enabled, strict=True) if on
+    ]
+    with pytest.raises(ValueError, match=f'1 entries.* {len(widths)} stages'):
+        build(f'BA2M{name}', ba2m_stages=(True,))
+    with pytest.raises(ValueError, match=f'{next(iter(widths))}: '):
+        build(f'BA2M{name}', ba2m_cfg=dict(reduction=1000))
 
-@pytest.mark.parametrize('name', NETWORKS)
+
+@each
 def test_it_weighs_the_maps_where_it_is_switched_on(name):
     _, widths, side = NETWORKS[name]
     plain = randomize(build(name)).double()
@@ -107,7 +120,7 @@ def test_it_weighs_the_maps_where_it_is_switched_on(name):
         module.register_forward_hook(
             lambda module, args, out: seen.append((module, args[0], out))
         )
-    x = make_images(3).double()
+    x = make_images(3)
     train(plain)
     (expected,) = plain(x)
     assert expected.shape[-2:] == (side, side)
@@ -123,21 +136,20 @@ def test_it_weighs_the_maps_where_it_is_switched_on(name):
     assert torch.equal(network(x)[0], expected)
 
 
-@pytest.mark.parametrize('name', NETWORKS)
-def test_stages_are_chosen(name):
-    _, widths, _ = NETWORKS[name]
-    enabled = [i % 2 == 1 for i in range(len(widths))]
-    network = build(f'BA2M{name}', ba2m_stages=enabled)
-    assert list(find_modules(network)) == [
-        f'{key}.ba2m' for key, on in zip(widths, enabled, strict=True) if on
-    ]
-    with pytest.raises(ValueError, match=f'1 entries.* {len(widths)} stages'):
-        build(f'BA2M{name}', ba2m_stages=(True,))
-    with pytest.raises(ValueError, match=f'{next(iter(widths))}: '):
-        build(f'BA2M{name}', ba2m_cfg=dict(reduction=1000))
+@pytest.mark.parametrize('name', [n for n in NETWORKS if n[:3] != 'Res'])
+def test_other_modules_go_behind_stages_only(name):
+    with pytest.raises(
+        ValueError, match=r"one of \['after_stage'\], got 'res"
+    ):
+        build(f'BA2M{name}', attention=dict(type=Gate))
+    entry = dict(type=Gate, position='after_stage')
+    network = build(f'BA2M{name}', attention=entry)
+    order = [n.split('.')[-1] for n, _ in network.named_modules()]
+    order = [name for name in order if name in ('gate', 'ba2m')]
+    assert order == ['gate', 'ba2m'] * len(NETWORKS[name][1])
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@each
 def test_every_trainable_parameter_gets_a_gradient(name):
     """Up to the second stage; the first is frozen."""
     # EfficientNet counts the stem as well
@@ -158,7 +170,7 @@ def test_every_trainable_parameter_gets_a_gradient(name):
             for module in modules
         ] == trainable
         network.train()
-    (out,) = network(make_images(3))
+    (out,) = network(make_images(3, dtype=torch.float32))
     out.square().sum().backward()
     for parameter in modules[1].parameters():
         assert parameter.grad is not None
@@ -202,7 +214,7 @@ def test_block_activates_before_it_convolves(expansion, in_channels, stride):
 def test_preresnet_ends_in_its_norm():
     network = randomize(build('BA2MPreResNet_CIFAR', out_indices=(1, 2)))
     train(network, False)
-    x = make_images(2)
+    x = make_images(2, dtype=torch.float32)
     first, last = network(x)
     maps = network.layer2(network.layer1(network.conv1(x)))
     torch.testing.assert_close(first, maps)

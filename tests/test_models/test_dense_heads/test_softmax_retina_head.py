@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -159,34 +157,6 @@ def test_predictions_leave_background_out():
         results[0].scores, expected[results[0].labels], rtol=1e-5, atol=1e-6
     )
     assert results[0].labels[0] == 1
-
-
-def test_gradients_reach_every_parameter():
-    head = build_head()
-    scores, deltas = head(make_maps(2))
-    truth = InstanceData(
-        bboxes=torch.tensor([[0.0, 0, 18, 22]]), labels=torch.tensor([2])
-    )
-    losses = head.loss_by_feat(scores, deltas, [truth, truth], METAS * 2)
-    sum(map(sum, losses.values())).backward()
-    assert all(p.grad.abs().sum() > 0 for p in head.parameters())
-
-
-def test_starts_far_below_the_stock_head():
-    maps = make_maps(1)
-    truth = [
-        InstanceData(
-            bboxes=torch.tensor([[0.0, 0, 18, 22]]), labels=torch.tensor([2])
-        )
-    ]
-    losses = []
-    for kind in ('SoftmaxRetinaHead', 'RetinaHead'):
-        head = build_head(type=kind, loss_cls=dict(type='CrossEntropyLoss'))
-        parts = head.loss_by_feat(*head(maps), truth, METAS)
-        losses.append(sum(parts['loss_cls']).item())
-    # 320 anchors: log(4) of each against a hundredth of it
-    assert losses[1] > 5 * losses[0]
-    assert math.isfinite(losses[0])
 
 
 @pytest.mark.parametrize(
