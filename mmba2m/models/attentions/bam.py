@@ -10,7 +10,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.ba2m.branches import BranchNorm
+from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
 from .positions import FEATURE_MAP_POSITIONS

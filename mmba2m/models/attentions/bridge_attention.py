@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.ba2m.branches import BranchNorm
+from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
 from .reduction import reduce_channels

@@ -11,7 +11,7 @@ from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.ba2m.branches import BranchNorm
+from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
 from .positions import FEATURE_MAP_POSITIONS

@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.ba2m.branches import BranchNorm
+from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
 from .reduction import reduce_channels

@@ -7,23 +7,25 @@ inference (``inference``).
 """
 
 import warnings
+from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
+from . import cpu
+from .batch_softmax import batch_softmax
 from .branches import (
-    BranchNorm,
     ChannelAttention,
     GlobalSpatialAttention,
     LocalSpatialAttention,
 )
-from .batch_softmax import batch_exp_sum
 from .outer_max import mean_outer_max
-from .shared_projection import shared_projection
 
 BRANCHES = ('channel', 'local', 'global')
 INFERENCE_MODES = ('population', 'identity', 'sample', 'batch')
@@ -40,27 +42,29 @@ class BA2M(nn.Module):
     batch, and a batch of 1 passes unchanged.
 
     Args:
-        in_channels (int): Channels C of the input.
-        reduction (int): R; the branches work on d = C // R channels. The
-            paper takes 16 for bottleneck networks on ImageNet, 32 on CIFAR,
-            4 for basic blocks. Defaults to 16.
-        branches (Sequence[str]): Any non-empty subset of 'channel', 'local'
-            and 'global' (Table IX). Defaults to all three.
-        num_heads (int): Heads of the global branch. Defaults to 1.
-        max_kv_size (int | None): The global branch pools its keys and values
-            to at most this many per side, ``None`` for no limit. Defaults to
-            28, which leaves 224×224 images untouched.
-        norm_cfg (dict | None): Norm in the branches. Under small or frozen
-            batches take one without batch, ``dict(type='GN',
-            num_groups=1)``; at the end of a branch it only scales and
-            shifts. Defaults to ``dict(type='BN')``.
-        scale_by_batch (bool): Whether the weights are scaled by N to a mean
-            of 1; False is Eq. 12 to the letter, where they sum to 1, so that
+        in_channels: Channels C of the input.
+        reduction: R; the branches work on d = C // R channels. The paper
+            takes 16 for bottleneck networks on ImageNet, 32 on CIFAR, 4 for
+            basic blocks. Defaults to 16.
+        branches: Any non-empty subset of 'channel', 'local' and 'global'
+            (Table IX). Defaults to all three.
+        num_heads: Heads of the global branch. Defaults to 1.
+        max_kv_size: The global branch pools its keys and values to at most
+            this many per side, ``None`` for no limit. Defaults to 28, which
+            leaves 224×224 images untouched.
+        norm_cfg: Norm in the branches. Under small or frozen batches take
+            one without batch, ``dict(type='GN', num_groups=1)``; at the end
+            of a branch it only scales and shifts. Defaults to
+            ``dict(type='BN')``.
+        scale_by_batch: Whether the weights are scaled by N to a mean of 1;
+            False is Eq. 12 to the letter, where they sum to 1, so that
             features shrink with the batch size. Defaults to True.
-        sync_batch (bool): Whether the batch, in distributed training, is
-            that of all ranks; if not, each rank weights its own samples.
-            Defaults to True.
-        inference (str): The weight in ``eval()``. Defaults to 'population'.
+        sync_batch: Whether the batch, in distributed training, is that of
+            all ranks; if not, each rank weights its own samples. Defaults to
+            True.
+        process_group: The ranks of ``sync_batch``, as of SyncBN; an
+            attribute, too, that may be set later. Defaults to None, all.
+        inference: The weight in ``eval()``. Defaults to 'population'.
 
             - 'population': ``exp(SAR) / Z``, with a running average Z of
               training's normaliser; an output depends on its own image only.
@@ -68,16 +72,11 @@ class BA2M(nn.Module):
             - 'identity': the input is returned, nothing is computed.
             - 'sample': the SAR itself (Eq. 9).
             - 'batch': as in training, over the test batch.
-        momentum (float): Of the running average, as in batch norm. Defaults
-            to 0.1.
-        with_cp (bool): Whether the maps of the spatial branches are computed
-            again in the backward pass instead of kept, where all three
-            branches are in use. Values and running statistics stay the same.
-            Defaults to False.
-        zero_init (bool | None): Whether γ of the last norm of each branch
-            starts at 0, so that all weights are 1 at first and the network
-            starts as the plain one. Defaults to None: for norms within the
-            sample, as nothing else bounds there what the sigmoid gets.
+        momentum: Of the running average, as in batch norm. Defaults to 0.1.
+        zero_init: Whether γ of the last norm of each branch starts at 0, so
+            that all weights are 1 at first and the network starts as the
+            plain one. Defaults to None: for norms within the sample, as
+            nothing else bounds there what the sigmoid gets.
 
     Attributes:
         strength (Tensor): λ in ``w ← 1 + λ(w − 1)``, 1 unless
@@ -100,18 +99,18 @@ class BA2M(nn.Module):
 
     def __init__(
         self,
-        in_channels,
-        reduction=16,
-        branches=BRANCHES,
-        num_heads=1,
-        max_kv_size=28,
-        norm_cfg=dict(type='BN'),  # noqa: B006 (OpenMMLab's style, only read)
-        scale_by_batch=True,
-        sync_batch=True,
-        inference='population',
-        momentum=0.1,
-        with_cp=False,
-        zero_init=None,
+        in_channels: int,
+        reduction: int = 16,
+        branches: Sequence[str] = BRANCHES,
+        num_heads: int = 1,
+        max_kv_size: int | None = 28,
+        norm_cfg: dict | None = dict(type='BN'),  # noqa: B006 (only read)
+        scale_by_batch: bool = True,
+        sync_batch: bool = True,
+        process_group: 'torch.distributed.ProcessGroup | None' = None,
+        inference: str = 'population',
+        momentum: float = 0.1,
+        zero_init: bool | None = None,
     ):
         super().__init__()
         if reduction <= 0 or in_channels < reduction:
@@ -136,34 +135,27 @@ class BA2M(nn.Module):
         self.reduction = reduction
         self.scale_by_batch = scale_by_batch
         self.sync_batch = sync_batch
+        self.process_group = process_group
         self.inference = inference
         self.momentum = momentum
-        self.with_cp = with_cp
         self.zero_init = zero_init
 
-        mid_channels = in_channels // reduction
+        widths = (in_channels, in_channels // reduction, norm_cfg)
         self.channel = self.local_spatial = self.global_spatial = None
         if 'channel' in branches:
-            self.channel = ChannelAttention(
-                in_channels, mid_channels, norm_cfg
-            )
+            self.channel = ChannelAttention(*widths)
         if 'local' in branches:
-            self.local_spatial = LocalSpatialAttention(
-                in_channels, mid_channels, norm_cfg
-            )
+            self.local_spatial = LocalSpatialAttention(*widths)
         if 'global' in branches:
             self.global_spatial = GlobalSpatialAttention(
-                in_channels, mid_channels, norm_cfg, num_heads, max_kv_size
+                *widths, num_heads, max_kv_size
             )
-        self._shares_projection = set(branches) == set(BRANCHES) and (
-            self.global_spatial.conv is not None
-        )
         self.register_buffer('strength', torch.ones(1))
         self.register_buffer('running_normalizer', torch.zeros(1))
         self._norms_checked = False
         self.init_weights()
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Sets the scales of ``zero_init``, also after a host set them."""
         if self.zero_init is False:
             return
@@ -179,7 +171,7 @@ class BA2M(nn.Module):
                     f'{last.norm} does not have'
                 )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """Scales each sample: (N, C, H, W) → (N, C, H, W)."""
         if not self.training and self.inference == 'identity':
             return x
@@ -188,71 +180,48 @@ class BA2M(nn.Module):
                 f'BA2M needs an input (N, {self.in_channels}, H, W), '
                 f'got {tuple(x.shape)}'
             )
-        if self.training and not self._norms_checked:
+        if self.training and not self._norms_checked and len(x):
             self._warn_of_norms(x.size(0))
         weights = self.weigh(self.sample_attention(x))  # (N,)
         return (x * weights.view(-1, 1, 1, 1)).to(x.dtype)
 
-    def sample_attention(self, x):
+    def sample_attention(self, x: Tensor) -> Tensor:
         """Computes the SARs (Eq. 9), in float32 at least.
 
         Args:
-            x (Tensor): Shape (N, C, H, W).
+            x: Shape (N, C, H, W).
 
         Returns:
-            Tensor: Shape (N,), between 0 and 1.
+            Shape (N,), between 0 and 1.
         """
         channel, local, global_ = self._attend(x)
-        spatial = []  # (N, 1, H, W) each
-        if local is not None:
-            spatial.append(local)
+        spatial = [] if local is None else [local]  # (N, 1, H, W) each
         if global_ is not None:
-            spatial.append(
-                F.interpolate(global_, x.shape[-2:], mode='nearest')
-            )
-        # max and sigmoid commute
-        a = p = None
+            size = x.shape[-2:]
+            spatial.append(F.interpolate(global_, size, mode='nearest'))
         if channel is not None:
             a = self._sigmoid(channel)  # (N, C)
-        if spatial:
-            maps = spatial[0]
-            if len(spatial) == 2:
-                maps = torch.maximum(*spatial)
-            p = self._sigmoid(maps)  # (N, H·W)
-        if a is None:
+        if spatial:  # max and sigmoid commute
+            p = self._sigmoid(reduce(torch.maximum, spatial))  # (N, H·W)
+        if channel is None:
             return p.mean(1)
-        return a.mean(1) if p is None else mean_outer_max(a, p)
+        return mean_outer_max(a, p) if spatial else a.mean(1)
 
     def _attend(self, x):
         """Returns the maps of the three branches, None for those left out."""
-        if not self._shares_projection:
-            return (
-                None if self.channel is None else self.channel(x),
-                None if self.local_spatial is None else self.local_spatial(x),
-                None
-                if self.global_spatial is None
-                else self.global_spatial(x),
-            )
-        mean, local, qkv, conv = shared_projection(
-            x,
-            self.local_spatial[0],
-            self.global_spatial.qkv,
-            self.global_spatial.conv,
-        )
-        return (
-            self.channel.follow(mean),
-            self.local_spatial.follow(local, self.with_cp),
-            self.global_spatial.combine(qkv, conv, self.with_cp),
+        branches = (self.channel, self.local_spatial, self.global_spatial)
+        return cpu.attend(*branches, x) or tuple(
+            None if branch is None else branch(x) for branch in branches
         )
 
-    def weigh(self, sar):
+    def weigh(self, sar: Tensor) -> Tensor:
         """Turns SARs into weights (Eqs. 10–12, or the inference mode).
 
         Args:
-            sar (Tensor): Shape (N,).
+            sar: Shape (N,).
 
         Returns:
-            Tensor: Shape (N,), positive.
+            Shape (N,), positive.
         """
         if self.training or self.inference == 'batch':
             weights = self._weigh_batch(sar)
@@ -269,28 +238,31 @@ class BA2M(nn.Module):
         )
 
     def _weigh_batch(self, sar):
-        # no other rank may be at work in inference
-        sync = self.training and self.sync_batch
-        normalizer, shift, count = batch_exp_sum(sar, sync)
-        if self.scale_by_batch:
-            normalizer = normalizer / count
+        weights, normalizer = batch_softmax(
+            sar,
+            self.scale_by_batch,
+            # no other rank may be at work in inference
+            sync=self.training and self.sync_batch,
+            group=self.process_group,
+        )
         if self.training:
-            self._update_running_normalizer(normalizer * shift.exp())
-        return (sar - shift).exp() / normalizer
+            self._update_running_normalizer(normalizer)
+        return weights
 
     @torch.no_grad()
     def _update_running_normalizer(self, normalizer):
         running = self.running_normalizer
         first = torch.ones_like(running)
         momentum = torch.where(running > 0, first * self.momentum, first)
-        running.lerp_(normalizer.to(running.dtype), momentum)
+        # that of an empty batch is 0, and no update
+        running.lerp_(
+            normalizer.to(running.dtype), momentum * (normalizer > 0)
+        )
 
     @staticmethod
     def _sigmoid(maps):
-        maps = maps.flatten(1)
-        return maps.to(
-            torch.promote_types(maps.dtype, torch.float32)
-        ).sigmoid()
+        dtype = torch.promote_types(maps.dtype, torch.float32)
+        return maps.flatten(1).to(dtype).sigmoid()
 
     def _warn_of_norms(self, num_samples):
         """Names the usual start in detection; once, in the first batch."""
@@ -319,7 +291,7 @@ class BA2M(nn.Module):
                 stacklevel=3,
             )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Shows the arguments that submodules do not show."""
         return (
             f'in_channels={self.in_channels}, reduction={self.reduction}, '

@@ -13,11 +13,11 @@ def mean_outer_max(a: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     two, the shorter is the one that is sorted.
 
     Args:
-        a (Tensor): Shape (N, C).
-        p (Tensor): Shape (N, P), of the same dtype.
+        a: Shape (N, C).
+        p: Shape (N, P), of the same dtype.
 
     Returns:
-        Tensor: Shape (N,).
+        Shape (N,).
     """
     if torch.onnx.is_in_onnx_export():  # ONNX knows no binary search
         # in two steps: runtimes add float32 numbers one after the other

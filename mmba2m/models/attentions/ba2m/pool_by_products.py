@@ -3,7 +3,7 @@
 import torch
 
 
-def pool_by_products(maps, limit):
+def pool_by_products(maps: torch.Tensor, limit: int) -> torch.Tensor:
     """Averages maps down to at most ``limit`` per side.
 
     It gives what ``F.adaptive_avg_pool2d`` gives, by operators that ONNX has:
@@ -11,11 +11,11 @@ def pool_by_products(maps, limit):
     an exported graph cannot ask whether a side is beyond the limit.
 
     Args:
-        maps (Tensor): Shape (N, C, H, W).
-        limit (int): Largest height and width.
+        maps: Shape (N, C, H, W).
+        limit: Largest height and width.
 
     Returns:
-        Tensor: Shape (N, C, min(H, limit), min(W, limit)).
+        Shape (N, C, min(H, limit), min(W, limit)).
     """
     rows, columns = (
         _averages(size, limit).to(maps) for size in maps.shape[-2:]

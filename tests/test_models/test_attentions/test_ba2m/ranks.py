@@ -1,32 +1,29 @@
 """What each rank does in the tests of the global batch.
 
 A scenario is run by every rank on its part of the batch, and by the test in
-one process on all of it. It is a function of module or network, the samples,
-the upstream gradient and whether there are ranks; it returns what must agree.
+one process on all of it. It is a function of module or network, the samples
+and the upstream gradient; it returns what must agree.
 """
 
 import contextlib
+from datetime import timedelta
 from unittest import mock
 
 import torch
+from ba2m_cases import make_input, make_module
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from mmba2m.models.attentions.ba2m import BA2M
 
+SIZES = (1, 2, 3)
 
-def make_module(**kwargs):
+
+def make_frozen(**kwargs):
     """Its norms are frozen: a norm over the batch would be per rank."""
     torch.manual_seed(3)
-    module = BA2M(8, 2, **kwargs).double().train()
-    for name, tensor in module.state_dict().items():
-        if 'running_var' in name:
-            tensor.uniform_(0.5, 2)
-        elif name not in ('strength', 'running_normalizer') and (
-            tensor.is_floating_point()
-        ):
-            tensor.normal_(std=0.6)
+    module = make_module(**kwargs).train()
     for child in module.modules():
         if isinstance(child, nn.BatchNorm2d):
             child.eval()
@@ -36,21 +33,16 @@ def make_module(**kwargs):
 def make_batch(n, equal=False):
     """Samples of unequal scale, and an upstream gradient."""
     torch.manual_seed(4)
-    x = torch.randn(1 if equal else n, 8, 6, 5, dtype=torch.float64)
-    x = x.repeat(n if equal else 1, 1, 1, 1)
-    if not equal:
-        x *= torch.linspace(0.5, 2, n, dtype=torch.float64).view(-1, 1, 1, 1)
-    return x, torch.randn(x.shape, dtype=torch.float64)
+    x = make_input(n, h=6, w=5)
+    if equal:
+        x = x[:1].repeat(n, 1, 1, 1)
+    return x, torch.randn_like(x)
 
 
-def own_part(tensor, sizes, rank):
-    return tensor.split(sizes)[rank].clone()
-
-
-def sum_over_ranks(tensors):
+def sum_over_ranks(tensors, group=None):
     for tensor in tensors:
         if distributed.is_initialized():
-            distributed.all_reduce(tensor)
+            distributed.all_reduce(tensor, group=group)
     return tensors
 
 
@@ -63,7 +55,7 @@ def run_module(module, x, upstream, call=None):
     return dict(
         y=y.detach(),
         dx=x.grad,
-        parameters=sum_over_ranks(grads),
+        parameters=sum_over_ranks(grads, module.process_group),
         running_normalizer=module.running_normalizer,
     )
 
@@ -75,7 +67,7 @@ def run_compiled(module, x, upstream):
 
 
 def run_checkpointed(module, x, upstream, use_reentrant):
-    """As ``with_cp`` does."""
+    """As a host's ``with_cp`` does."""
     results = run_module(
         module,
         x,
@@ -86,14 +78,27 @@ def run_checkpointed(module, x, upstream, use_reentrant):
     return results
 
 
+def run_grouped(module, x, upstream):
+    """The first two ranks train together, the last has one step more."""
+    if not distributed.is_initialized():
+        return run_module(module, x, upstream)
+    # of the ranks outside, PyTorch makes a placeholder
+    group = distributed.new_group([0, 1])
+    module.process_group = group
+    if distributed.get_rank() < 2:
+        return run_module(module, x, upstream)
+    module(x), module(x)
+    return dict(running_normalizer=module.running_normalizer)
+
+
 def run_counting(module, x, upstream):
     """Notes the sizes of the collectives of each pass."""
     sizes = []
     original = distributed.all_reduce
 
-    def all_reduce(tensor):
+    def all_reduce(tensor, group):
         sizes.append(tensor.numel())
-        return original(tensor)
+        return original(tensor, group=group)
 
     with mock.patch.object(distributed, 'all_reduce', all_reduce):
         y = module(x.requires_grad_())
@@ -105,9 +110,8 @@ def run_counting(module, x, upstream):
 def run_alone(module, x, upstream):
     """Inference, in which the last rank takes no part."""
     module.eval()
-    rank = distributed.get_rank() if distributed.is_initialized() else 0
     last = distributed.is_initialized() and (
-        rank == distributed.get_world_size() - 1
+        distributed.get_rank() == distributed.get_world_size() - 1
     )
     return dict(y=x if last else module(x).detach())
 
@@ -148,12 +152,15 @@ def train_network(network, x, target, accumulate=1, steps=5):
     return dict(state=[v.clone() for v in network.state_dict().values()])
 
 
-MODULE, NETWORK = make_module, make_network
+MODULE, NETWORK = make_frozen, make_network
 #: name: what is built, with which arguments, and what is done with it
 SCENARIOS = dict(
     plain=(MODULE, {}, run_module, {}),
     as_printed=(MODULE, dict(scale_by_batch=False), run_module, {}),
-    compiled=(MODULE, {}, run_compiled, {}),
+    equal=(MODULE, {}, run_module, {}),
+    empty=(MODULE, {}, run_module, {}),
+    nobody=(MODULE, {}, run_module, {}),
+    grouped=(MODULE, {}, run_grouped, {}),
     checkpointed=(MODULE, {}, run_checkpointed, dict(use_reentrant=False)),
     reentrant=(MODULE, {}, run_checkpointed, dict(use_reentrant=True)),
     ddp=(NETWORK, {}, train_network, {}),
@@ -161,29 +168,32 @@ SCENARIOS = dict(
     local=(MODULE, dict(sync_batch=False), run_module, {}),
     alone=(MODULE, dict(inference='batch'), run_alone, {}),
     counting=(MODULE, {}, run_counting, {}),
+    compiled=(MODULE, {}, run_compiled, {}),
 )
 
 
-def run(name, x, upstream):
+def run(name, *ranks):
+    """Runs a scenario on the samples of these ranks, by default of all."""
+    sizes = dict(empty=(0, 2, 4), nobody=(0, 0, 0)).get(name, SIZES)
+    batch = [
+        torch.cat([tensor.split(sizes)[rank] for rank in ranks or range(3)])
+        for tensor in make_batch(sum(sizes), name == 'equal')
+    ]
     build, build_args, scenario, args = SCENARIOS[name]
-    return scenario(build(**build_args), x, upstream, **args)
+    return scenario(build(**build_args), *batch, **args)
 
 
-def work(rank, folder, sizes):
+def work(rank, folder, names):
     """The whole life of a rank: all scenarios, results into a file."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         'gloo',
         init_method=f'file://{folder}/rendezvous',
         rank=rank,
-        world_size=len(sizes),
+        world_size=len(SIZES),
+        timeout=timedelta(seconds=120),
     )
-    results = {}
-    for equal in (False, True):
-        batch = make_batch(sum(sizes), equal)
-        for name in SCENARIOS if not equal else ['plain']:
-            own = [own_part(tensor, sizes, rank) for tensor in batch]
-            results['equal' if equal else name] = run(name, *own)
+    results = {name: run(name, rank) for name in names}
     torch.save(results, f'{folder}/{rank}.pt')
     distributed.barrier()
     distributed.destroy_process_group()

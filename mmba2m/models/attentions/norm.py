@@ -1,0 +1,106 @@
+"""The norm of the attention modules, also for pooled maps."""
+
+import math
+
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmengine.dist import get_world_size
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+
+class BranchNorm(nn.Module):
+    """A norm layer, also for pooled maps and the end of a branch.
+
+    Of one value, a norm within the batch or the sample would leave nothing,
+    and PyTorch raises. Batch norm, which gets one value per channel from the
+    pooled features of a local batch of 1, uses its running statistics there.
+    Norms within a sample, which get one from a 1×1 map, only scale and shift.
+    An empty batch passes through either.
+
+    So do norms within a sample at the end of a branch: they would set the
+    mean of each sample to the same value, and this mean is what the SAR
+    (Eq. 9) is to tell samples apart by.
+
+    Args:
+        norm_cfg: Config of the norm; ``None`` for no norm. The
+            ``num_groups`` of GN is an upper bound, it becomes the greatest
+            common divisor with ``channels``.
+        channels: Number of channels.
+        pooled: Whether the input is (N, C, 1, 1). Defaults to False.
+        last: Whether it is at the end of a branch. Defaults to False.
+
+    Raises:
+        ValueError: If the norm of a pooled input has one value per group.
+    """
+
+    def __init__(
+        self,
+        norm_cfg: dict | None,
+        channels: int,
+        pooled: bool = False,
+        last: bool = False,
+    ):
+        super().__init__()
+        self.last = last
+        self.norm = nn.Identity()
+        if norm_cfg is not None:
+            norm_cfg = dict(norm_cfg)
+            if 'num_groups' in norm_cfg:
+                norm_cfg['num_groups'] = math.gcd(
+                    norm_cfg['num_groups'], channels
+                )
+            self.norm = build_norm_layer(norm_cfg, channels)[1]
+        one_value = pooled and not last and self._group_size() == 1
+        if one_value and channels > 1:
+            raise ValueError(
+                f'norm_cfg={norm_cfg} normalises each of the {channels} '
+                'pooled channels over a single value, which leaves nothing '
+                'of it; take GN with fewer groups'
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises (N, C, H, W)."""
+        norm = self.norm
+        if self._uses_running_statistics(x):
+            return F.batch_norm(
+                x,
+                norm.running_mean,
+                norm.running_var,
+                norm.weight,
+                norm.bias,
+                training=False,
+                eps=norm.eps,
+            )
+        one_value = self._group_size() == 1 and x.numel() <= x.size(
+            0
+        ) * x.size(1)
+        if one_value or (self.last and self.within_sample):
+            if norm.weight is None:
+                return x
+            return x * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+        return norm(x)
+
+    @property
+    def within_sample(self) -> bool:
+        """Whether the norm takes each sample for itself, as GN and IN do."""
+        return self._group_size() is not None
+
+    def _group_size(self) -> int | None:
+        """Channels that a norm within a sample takes together, or None."""
+        if isinstance(self.norm, _InstanceNorm):
+            return 1
+        if isinstance(self.norm, nn.GroupNorm):
+            return self.norm.num_channels // self.norm.num_groups
+        return None
+
+    def _uses_running_statistics(self, x: Tensor) -> bool:
+        norm = self.norm
+        if not isinstance(norm, _BatchNorm) or not norm.training:
+            return False
+        if isinstance(norm, nn.SyncBatchNorm) and (
+            get_world_size(norm.process_group) > 1
+        ):
+            return False
+        return x.numel() <= x.size(1) and norm.running_mean is not None

@@ -1,0 +1,297 @@
+"""The faster way on the CPU: the same numbers, and when it stands back."""
+
+import copy
+from contextlib import contextmanager
+from importlib import import_module
+
+import ba2m_oracle as oracle
+import pytest
+import torch
+from ba2m_cases import (
+    assert_equal_with_gradients,
+    assert_near,
+    gradients,
+    make_input,
+    make_module,
+)
+from torch import nn
+from torch.func import functional_call
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils import parametrizations, prune
+
+from mmba2m import HOSTS
+from mmba2m.models.attentions.ba2m import cpu
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Counts its uses."""
+    made, project = [], cpu._project
+    monkeypatch.setattr(
+        cpu, '_project', lambda *args: made.append(1) or project(*args)
+    )
+    return made
+
+
+@contextmanager
+def branch_by_branch():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, 'attend', lambda *_: None)
+        yield
+
+
+@contextmanager
+def differentiable_attention():
+    """What PyTorch takes by default on the CPU has one derivative only."""
+    if hasattr(torch.nn, 'attention'):
+        backend = torch.nn.attention.SDPBackend.MATH
+        with torch.nn.attention.sdpa_kernel(backend):
+            yield
+    else:  # torch < 2.3
+        with torch.backends.cuda.sdp_kernel(enable_flash=False):
+            yield
+
+
+def both(compute):
+    """The results with the faster way, and without."""
+    fast = compute()
+    with branch_by_branch():
+        return fast, compute()
+
+
+@pytest.mark.parametrize(
+    ('size', 'used'),
+    [
+        ((10, 10), True),
+        ((11, 14), True),
+        ((12, 9), True),
+        ((13, 15), True),
+        ((1, 120), True),
+        ((101, 1), True),
+        ((9, 11), False),
+    ],
+)
+@pytest.mark.parametrize('norm_cfg', [dict(type='BN'), None])
+def test_equals_the_literal_form_with_gradients(size, used, norm_cfg, calls):
+    module = make_module(9, 2, norm_cfg=norm_cfg)
+    x = make_input(3, 9, *size)
+    assert_equal_with_gradients(module, x, oracle.forward)
+    assert bool(calls) == used
+
+
+def test_equals_the_branches_in_float32_and_without_gradients(calls):
+    module = make_module(9, 2, torch.float32, inference='sample').eval()
+    x = make_input(3, 9, 11, 10, torch.float32)
+    torch.testing.assert_close(*both(lambda: module(x)))
+    with torch.no_grad():
+        torch.testing.assert_close(*both(lambda: module(x)))
+    assert len(calls) == 2
+
+
+def test_a_map_without_gradient_leaves_those_of_the_weights(calls):
+    module, x = make_module(), make_input(h=10, w=11)
+
+    def compute():
+        loss = module(x).square().sum()
+        return torch.autograd.grad(loss, [*module.parameters()])
+
+    assert_near(*both(compute), atol=1e-9)
+    assert calls
+
+
+def test_gradients_of_gradients():
+    module = make_module(norm_cfg=None)
+    x = make_input(2, h=10, w=10).requires_grad_()
+    inputs = [x, *module.parameters()]
+
+    def compute():
+        loss = module(x).square().sum()
+        grads = torch.autograd.grad(loss, inputs, create_graph=True)
+        penalty = sum(grad.square().sum() for grad in grads)
+        return torch.autograd.grad(penalty, inputs)
+
+    with differentiable_attention():
+        fast, expected = both(compute)
+    for one, other in zip(fast, expected, strict=True):
+        assert_near(one, other, atol=1e-10 * other.abs().max().item())
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_whole_networks_are_the_same(host, calls):
+    network = import_module(f'{host}.registry').MODELS.build(
+        dict(
+            type='BA2MResNet',
+            depth=18,
+            stem_channels=8,
+            base_channels=8,
+            out_indices=(0, 1, 2, 3),
+            norm_eval=False,
+            ba2m_cfg=dict(reduction=4),
+        )
+    )
+    network.double().train()
+    images = make_input(3, 3, 96, 96).requires_grad_()
+
+    def compute():
+        outs = network(images)
+        return outs, gradients(
+            network, images, sum(out.square().mean() for out in outs), None
+        )
+
+    assert_near(*both(compute), atol=1e-11)
+    assert len(calls) == 2  # 24 × 24 and 12 × 12 positions
+
+
+# Where it stands back
+
+
+@pytest.mark.parametrize(
+    'register',
+    [
+        'register_forward_hook',
+        'register_forward_pre_hook',
+        'register_full_backward_hook',
+        'register_full_backward_pre_hook',
+    ],
+)
+def test_hooks_inside_the_branches_fire(register, calls):
+    module = make_module()
+    names = [
+        'channel.0',
+        'local_spatial.0',
+        'local_spatial.3',
+        'global_spatial.qkv',
+        'global_spatial.conv',
+        'global_spatial',
+    ]
+    for name in names:
+        fired = []
+        handle = getattr(module.get_submodule(name), register)(
+            lambda *_, fired=fired: fired.append(1)
+        )
+        module(make_input(h=10, w=10).requires_grad_()).sum().backward()
+        assert len(fired) == 1, name
+        assert not calls
+        handle.remove()
+    module(make_input(h=10, w=10))
+    assert calls
+
+
+def test_hooks_of_all_modules_fire(calls):
+    module, seen = make_module(), []
+    handle = register_module_forward_hook(lambda m, *_: seen.append(m))
+    try:
+        module(make_input(h=10, w=10))
+    finally:
+        handle.remove()
+    assert {*module.modules()} - {*seen} <= {module.global_spatial.head}
+    assert not calls
+
+
+class Clamped(nn.Conv2d):
+    def forward(self, x):
+        weight = self.weight.clamp(-1, 1)
+        return self._conv_forward(x, weight, self.bias)
+
+
+def replace(layer):
+    layer.__class__ = Clamped
+
+
+def set_forward(layer):
+    forward = layer.forward
+    layer.forward = lambda x: forward(x).clamp(max=0.5)
+
+
+ALTERATIONS = dict(
+    prune=lambda layer: prune.l1_unstructured(layer, 'weight', 0.5),
+    weight_norm=torch.nn.utils.weight_norm,
+    spectral_norm=torch.nn.utils.spectral_norm,
+    parametrized=parametrizations.spectral_norm,
+    replaced=replace,
+    set_forward=set_forward,
+)
+
+
+@pytest.mark.parametrize('name', ALTERATIONS)
+@pytest.mark.parametrize(
+    'layer', ['local_spatial.0', 'global_spatial.qkv', 'global_spatial.conv']
+)
+def test_altered_layers_train_as_without_it(layer, name, calls):
+    batches = [make_input(h=10, w=10) for _ in range(3)]
+    original = make_module()
+
+    def train():
+        torch.manual_seed(0)  # spectral norm draws
+        module = copy.deepcopy(original)
+        ALTERATIONS[name](module.get_submodule(layer))
+        before = {k: v.clone() for k, v in module.named_parameters()}
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        for x in batches:
+            module(x).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        for key, value in module.named_parameters():
+            if 'weight' in key and key.startswith(layer):
+                assert not torch.equal(value, before[key]), key
+        return module.state_dict()
+
+    assert_near(*both(train), atol=0)
+    assert not calls
+
+
+def test_other_numbers_of_a_layer_hold(calls):
+    """A conversion to dilated convolutions changes them in place."""
+    module, x = make_module(), make_input(h=10, w=10)
+    module.global_spatial.conv.dilation = (2, 2)
+    module.global_spatial.conv.padding = (2, 2)
+    module.local_spatial[0].bias = None
+    assert_near(*both(lambda: module(x)), atol=0)
+    assert not calls
+
+
+def test_functional_transforms(calls):
+    module = make_module(inference='sample').eval()
+    x = make_input(h=10, w=10)
+    parameters = dict(module.named_parameters())
+
+    def loss(parameters, x):
+        return functional_call(module, parameters, (x,)).square().sum()
+
+    with differentiable_attention():
+        actual = torch.func.grad(loss)(parameters, x)
+        expected = torch.autograd.grad(
+            loss(parameters, x), [*parameters.values()]
+        )
+        assert_near([*actual.values()], [*expected])
+        calls.clear()
+        stacked = {k: torch.stack([v, 2 * v]) for k, v in parameters.items()}
+        losses = torch.vmap(loss, in_dims=(0, None))(stacked, x)
+        assert_near(losses[0], loss(parameters, x))
+        calls.clear()
+        _, derivative = torch.func.jvp(
+            lambda x: loss(parameters, x), (x,), (x,)
+        )
+        assert not calls
+        x.requires_grad_()
+        (grad,) = torch.autograd.grad(loss(parameters, x), x)
+        assert_near(derivative, (grad * x).sum(), atol=1e-8)
+
+
+def test_other_layouts_and_autocast(calls):
+    module = make_module(dtype=torch.float32)
+    x = make_input(h=10, w=10, dtype=torch.float32)
+    rows = x.contiguous(memory_format=torch.channels_last)
+    assert_near(*both(lambda: module(rows)), atol=0)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert_near(*both(lambda: module(x)), atol=0)
+    assert not calls
+
+
+def test_traced_graphs_hold_plain_layers(calls):
+    module, x = make_module().eval(), make_input(h=10, w=10)
+    traced = torch.jit.trace(module, x, check_trace=False)
+    assert not calls
+    assert_near(traced(x), module(x))

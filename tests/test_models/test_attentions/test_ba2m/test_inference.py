@@ -1,0 +1,100 @@
+"""The modes of inference, and what training keeps for them."""
+
+import ba2m_oracle as oracle
+import pytest
+import torch
+from ba2m_cases import (
+    assert_near,
+    gradients,
+    make_input,
+    make_module,
+    weights_of,
+)
+
+pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
+
+
+def test_running_normalizer_is_a_running_average():
+    module = make_module(norm_cfg=None, momentum=0.3)
+    expected = None
+    for _ in range(4):
+        x = make_input(4)
+        mean = oracle.sar(module, x).exp().mean()
+        expected = (
+            mean if expected is None else 0.7 * expected + 0.3 * mean
+        ).detach()
+        module(x)
+        assert_near(module.running_normalizer, expected.view(1))
+    last = module.running_normalizer.clone()
+    module.eval()(x)
+    assert torch.equal(module.running_normalizer, last)
+
+
+@pytest.mark.parametrize('scale_by_batch', [True, False])
+def test_population_weights_agree_with_training(scale_by_batch):
+    module = make_module(norm_cfg=None, scale_by_batch=scale_by_batch)
+    x = make_input(5)
+    in_training = weights_of(module, x)
+    torch.testing.assert_close(weights_of(module.eval(), x), in_training)
+    expected_mean = 1.0 if scale_by_batch else 1 / 5
+    torch.testing.assert_close(in_training.mean().item(), expected_mean)
+
+
+def test_population_weights_have_mean_one_after_training():
+    module = make_module(dtype=torch.float32)
+    data = make_input(64, dtype=torch.float32)
+    for _ in range(20):
+        for batch in data[torch.randperm(64)].split(16):
+            module(batch)
+    w = weights_of(module.eval(), data)
+    assert w.std() > 1e-2
+    assert abs(w.mean() - 1) < 1e-2
+
+
+@pytest.mark.parametrize('scale_by_batch', [True, False])
+def test_without_training_the_weights_are_one(scale_by_batch):
+    module = make_module(scale_by_batch=scale_by_batch).eval()
+    x = make_input().requires_grad_()
+    y = module(x)
+    assert torch.equal(y, x)
+    for grad in gradients(module, x, y, torch.ones_like(y)):
+        assert grad.isfinite().all()
+
+
+def test_identity_returns_the_input_itself():
+    module = make_module(inference='identity')
+    x = make_input()
+    assert not torch.allclose(module(x), x, atol=1e-3)
+    assert module.eval()(x) is x
+
+
+def test_sample_mode_multiplies_by_the_sar():
+    module = make_module(inference='sample').eval()
+    x = make_input()
+    expected = x * oracle.sar(module, x).view(-1, 1, 1, 1)
+    assert_near(module(x), expected)
+
+
+def test_batch_mode_weighs_the_test_batch():
+    module = make_module(inference='batch')
+    x = make_input()
+    module(x)
+    before = module.running_normalizer.clone()
+    module.eval()
+    assert_near(module(x), oracle.forward(module, x))
+    assert torch.equal(module.running_normalizer, before)
+
+
+@pytest.mark.parametrize('inference', ['population', 'sample', 'batch'])
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('strength', [0, 0.5])
+def test_strength_moves_the_weights_towards_one(strength, training, inference):
+    module = make_module(norm_cfg=None, inference=inference)
+    x = make_input()
+    full = weights_of(module, x)
+    full = weights_of(module.train(training), x)
+    module.strength.fill_(strength)
+    expected = x * (1 + strength * (full - 1)).view(-1, 1, 1, 1)
+    torch.testing.assert_close(module(x), expected)
+    if strength == 0:
+        assert torch.equal(module(x), x)

@@ -1,0 +1,96 @@
+"""What is refused, and what is warned of."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from mmba2m.models.attentions.ba2m import BA2M
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(in_channels=8), r'reduction=16 and in_channels=8'),
+        (dict(in_channels=8, reduction=0), 'reduction=0 and in_channels=8'),
+        (dict(in_channels=8, reduction=-4), 'reduction=-4'),
+        (dict(in_channels=64, branches=()), r'branches .*\(\)'),
+        (dict(in_channels=64, branches=('local', 'lobal')), "'lobal'"),
+        (dict(in_channels=64, branches='channel'), "'channel'"),
+        (dict(in_channels=64, inference='mean'), "'mean'"),
+        (dict(in_channels=64, num_heads=3), 'num_heads=3 .* 2 '),
+        (dict(in_channels=64, num_heads=0), 'num_heads=0'),
+        (dict(in_channels=64, max_kv_size=0), 'max_kv_size .* 0'),
+        (
+            dict(in_channels=64, norm_cfg=dict(type='GN', num_groups=32)),
+            'num_groups.* 4 pooled channels',
+        ),
+        (dict(in_channels=64, norm_cfg=dict(type='IN')), "'IN'"),
+        (dict(in_channels=64, norm_cfg=None, zero_init=True), 'Identity'),
+    ],
+)
+def test_wrong_arguments_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        BA2M(**kwargs)
+
+
+@pytest.mark.parametrize(
+    'shape', [(2, 8, 4), (2, 8, 4, 4, 4), (2, 6, 4, 4), (8, 4, 4)]
+)
+@pytest.mark.parametrize('training', [True, False])
+def test_wrong_inputs_are_named(shape, training):
+    module = BA2M(8, 2).train(training)
+    with pytest.raises(ValueError) as error:
+        module(torch.randn(shape))
+    assert '(N, 8, H, W)' in str(error.value)
+    assert str(shape) in str(error.value)
+
+
+def warnings_of(module, *inputs):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        for x in inputs:
+            module(x)
+    return [str(w.message) for w in caught if 'BA2M' in str(w.message)]
+
+
+def freeze_norms(module):
+    for m in module.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.eval()
+    return module
+
+
+def test_frozen_initial_norms_are_warned_of_once():
+    x = torch.randn(4, 8, 5, 5)
+    module = freeze_norms(BA2M(8, 2))
+    (message,) = warnings_of(module, x, x)
+    assert 'frozen' in message
+    assert 'norm_cfg' in message
+
+
+def test_tiny_batches_are_warned_of_once():
+    x = torch.randn(2, 8, 5, 5)
+    (message,) = warnings_of(BA2M(8, 2), x, x)
+    assert 'N = 2' in message
+    assert 'norm_cfg' in message
+
+
+def test_tiny_batches_without_a_channel_branch_are_not_warned_of():
+    module = BA2M(8, 2, branches=('local', 'global'))
+    assert not warnings_of(module, torch.randn(2, 8, 4, 4))
+
+
+def test_good_starts_are_not_warned_of():
+    few, many = torch.randn(2, 8, 5, 5), torch.randn(4, 8, 5, 5)
+    gn = dict(type='GN', num_groups=1)
+    assert not warnings_of(BA2M(8, 2), many, many)
+    assert not warnings_of(BA2M(8, 2).eval(), few, many)
+    assert not warnings_of(BA2M(8, 2, norm_cfg=gn), few)
+    assert not warnings_of(freeze_norms(BA2M(8, 2, norm_cfg=gn)), few)
+    trained = BA2M(8, 2)
+    trained(many)
+    loaded = BA2M(8, 2)
+    loaded.load_state_dict(trained.state_dict())
+    assert not warnings_of(freeze_norms(loaded), few)
