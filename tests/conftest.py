@@ -8,12 +8,14 @@ import mmengine
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 from tool_runs import run_tool
 
 from mmba2m.checkpoints.files import load_checkpoint
 from mmba2m.datasets import make_shapes
+from mmba2m.inspect.complexity import build_on_meta
 
 # importing the hosts takes longer than most of what a new process is tested
 # for; nothing of mmba2m is imported
@@ -39,6 +41,19 @@ def _default_data_roots():
         for name in set(names):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(scope='session')
+def load_config():
+    """Loads a config, by its path below configs/, once: copy to change it."""
+    configs = Path(__file__).parents[1] / 'configs'
+    return functools.cache(lambda path: Config.fromfile(configs / path))
+
+
+@pytest.fixture(scope='session')
+def build_network(load_config):
+    """Builds a config's network, without values and once, by its path."""
+    return functools.cache(lambda path: build_on_meta(load_config(path)))
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+"""Every config: it builds, has the modules that its name says, and trains."""
+
 import copy
 import subprocess
 import sys
@@ -9,21 +11,104 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
+from mmba2m import HOSTS
 from mmba2m.datasets import SHAPES_CLASSES
-from mmba2m.models.backbones.slots import find_attention, to_entries
 from mmba2m.models.attentions.ba2m import BA2M
+from mmba2m.models.backbones.slots import find_attention, to_entries
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(
-    path.relative_to(ROOT).as_posix()
+    path.relative_to(ROOT / 'configs').as_posix()
     for path in (ROOT / 'configs').rglob('*.py')
     if '_base_' not in path.parts
 )
+if len(HOSTS) < 2:
+    pytest.skip('the configs are for both hosts', allow_module_level=True)
+
+# It builds
 
 
-def build_model(cfg):
-    init_default_scope(cfg.default_scope)
-    return MODELS.build(cfg.model)
+@pytest.mark.parametrize('path', CONFIGS)
+def test_network_has_the_modules_of_its_name(path, load_config, build_network):
+    cfg, network = load_config(path), build_network(path)
+    assert cfg.custom_imports.imports == ['mmba2m']
+    modules = list(network.backbone.modules())
+    found = any(isinstance(module, BA2M) for module in modules)
+    has_module = 'ba2m' in path.rpartition('/')[2]
+    assert found == has_module
+    entries = to_entries(cfg.model.backbone.get('attention'))
+    assert bool(entries) == (
+        path.startswith('attention/') or '/ba2m-inside' in path
+    )
+    for entry in entries:
+        cls = find_attention(entry['type'])
+        assert any(isinstance(module, cls) for module in modules)
+
+
+def test_one_name_builds_the_backbone_of_either_host(build_network):
+    for path, host in (
+        ('demo/ba2m-resnet18_shapes.py', 'mmpretrain'),
+        ('demo/faster-rcnn_ba2m-r18_fpn_shapes.py', 'mmdet'),
+    ):
+        backbone = build_network(path).backbone
+        assert type(backbone).__name__ == 'BA2MResNet'
+        assert type(backbone).__module__.endswith(f'.{host}_resnet')
+        hosts = [c.__module__.split('.')[0] for c in type(backbone).__mro__]
+        assert host in hosts
+
+
+@pytest.mark.slow
+def test_config_builds_in_a_new_process_elsewhere(tmp_path):
+    code = (
+        'from mmengine.config import Config;'
+        'from mmengine.registry import MODELS, init_default_scope;'
+        f'cfg = Config.fromfile({str(ROOT / "configs" / CONFIGS[0])!r});'
+        'init_default_scope(cfg.default_scope); MODELS.build(cfg.model)'
+    )
+    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, check=True)
+
+
+# It trains: one of each kind, and the smallest of either host at once
+
+FAST = (
+    'demo/ba2m-resnet18_shapes.py',
+    'demo/faster-rcnn_ba2m-r18_fpn_shapes.py',
+)
+SLOW = (
+    'attention/bav1-resnet50_8xb32-90e_in1k.py',
+    'attention/faster-rcnn_bav2-r50_fpn_2x_coco.py',
+    'attention/se-ba2m-resnet50_1xb256-300e_cifar100.py',
+    'bccd/retinanet_ba2m-r18_fpn_1x_bccd.py',
+    'bccd/retinanet_ba2m-r18_fpn_softmax_1x_bccd.py',
+    'densenet/ba2m-densenet100_1xb256-300e_cifar100.py',
+    'efficientnet/ba2m-efficientnet-b0_1xb256-300e_cifar100.py',
+    'mask_rcnn/mask-rcnn_ba2m-r50_fpn_2x_coco.py',
+    'mobilenet_v2/ba2m-mobilenet-v2_1xb256-300e_cifar100.py',
+    'preresnet/ba2m-preresnet110_1xb256-300e_cifar100.py',
+    'resnet/ba2m-inside-resnet50_1xb256-300e_cifar100.py',
+    'resnext/ba2m-resnext29-8x64d_1xb256-300e_cifar100.py',
+    'resnext/ba2m-resnext50-32x4d_8xb32-90e_in1k.py',
+    'shufflenet_v2/ba2m-shufflenet-v2-1x_1xb256-300e_cifar100.py',
+)
+#: regions take most of the time, and a few show what all do
+FEW_REGIONS = {
+    'model.train_cfg.rpn_proposal.max_per_img': 40,
+    'model.train_cfg.rcnn.sampler.num': 32,
+    'model.test_cfg.rpn.max_per_img': 40,
+    'model.test_cfg.rcnn.max_per_img': 4,
+}
+
+
+def test_every_kind_is_among_those_that_train(build_network):
+    def kind(path):
+        network = build_network(path)
+        head = getattr(network, 'bbox_head', None)
+        return type(network), type(head), type(network.backbone)
+
+    trained = {kind(path) for path in FAST + SLOW}
+    for path in CONFIGS:
+        if kind(path)[2].__name__.startswith(('BA2M', 'Attention')):
+            assert kind(path) in trained, path
 
 
 def make_batch(cfg, model):
@@ -47,36 +132,20 @@ def make_batch(cfg, model):
     )
 
 
-#: regions take most of the time, and a few show what all do
-FEW_REGIONS = {
-    'model.train_cfg.rpn_proposal.max_per_img': 40,
-    'model.train_cfg.rcnn.sampler.num': 32,
-    'model.test_cfg.rpn.max_per_img': 40,
-    'model.test_cfg.rcnn.max_per_img': 4,
-}
-
-
 @pytest.mark.filterwarnings('ignore:BA2M')
-@pytest.mark.parametrize('path', CONFIGS)
-def test_config_trains_a_step_and_predicts(path):
-    cfg = Config.fromfile(ROOT / path)
-    assert cfg.custom_imports.imports == ['mmba2m']
+@pytest.mark.parametrize(
+    'path',
+    [*FAST, *(pytest.param(path, marks=pytest.mark.slow) for path in SLOW)],
+)
+def test_config_trains_a_step_and_predicts(path, load_config):
+    cfg = copy.deepcopy(load_config(path))
     # the start from ImageNet would be downloaded
     cfg.merge_from_dict({'model.backbone.init_cfg': None})
     if 'roi_head' in cfg.model:
         cfg.merge_from_dict(FEW_REGIONS)
-    entries = to_entries(cfg.model.backbone.get('attention'))
-    for entry in entries:
-        if 'map_size' in entry:  # of images of 224×224, those here have 64
-            entry['map_size'] = [n * 64 // 224 for n in entry['map_size']]
-    model = build_model(cfg)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
     model.init_weights()
-    for entry in entries:
-        cls = find_attention(entry['type'])
-        assert any(isinstance(m, cls) for m in model.backbone.modules())
-    modules = [m for m in model.backbone.modules() if isinstance(m, BA2M)]
-    assert bool(modules) == ('ba2m' in Path(path).name)
-
     data = make_batch(cfg, model)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     before = copy.deepcopy(model.state_dict())
@@ -104,66 +173,65 @@ def test_config_trains_a_step_and_predicts(path):
         torch.testing.assert_close(scores.sum(1), torch.ones(2))
 
 
-def test_config_builds_in_a_new_process_elsewhere(tmp_path):
-    code = (
-        'from mmengine.config import Config;'
-        'from mmengine.registry import MODELS, init_default_scope;'
-        f'cfg = Config.fromfile({str(ROOT / CONFIGS[0])!r});'
-        'init_default_scope(cfg.default_scope); MODELS.build(cfg.model)'
-    )
-    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, check=True)
+# Data
 
 
-def test_shapes_config_has_the_classes_of_the_generator():
-    cfg = Config.fromfile(ROOT / 'configs/_base_/datasets/shapes_detection.py')
+def test_shapes_config_has_the_classes_of_the_generator(load_config):
+    cfg = load_config('_base_/datasets/shapes_detection.py')
     assert cfg.train_dataloader.dataset.metainfo.classes == SHAPES_CLASSES
 
 
 @pytest.mark.parametrize(
-    'path, variable, default',
+    ('name', 'variable', 'default'),
     [
-        ('faster_rcnn/faster-rcnn_ba2m-r50_fpn_2x_coco.py', 'COCO', 'coco'),
-        (
-            'pascal_voc/faster-rcnn_ba2m-r50_fpn_1x_voc0712.py',
-            'VOC',
-            'VOCdevkit',
-        ),
-        ('bccd/faster-rcnn_ba2m-r18_fpn_1x_bccd.py', 'BCCD', 'bccd'),
+        ('_base_/datasets/coco_detection', 'COCO', 'coco'),
+        ('_base_/datasets/coco_instance', 'COCO', 'coco'),
+        ('_base_/datasets/voc0712', 'VOC', 'VOCdevkit'),
+        ('_base_/datasets/voc0712_instance', 'VOC', 'VOCdevkit'),
+        ('_base_/datasets/bccd_detection', 'BCCD', 'bccd'),
+        ('_base_/datasets/imagenet_bs32', 'IMAGENET', 'imagenet'),
+        ('_base_/datasets/cifar100_bs256', 'CIFAR', 'cifar100'),
+        ('_base_/datasets/shapes_detection', 'SHAPES', 'shapes'),
+        ('demo/ba2m-resnet18_shapes', 'SHAPES', 'shapes'),
     ],
 )
 def test_data_root_follows_the_environment(
-    path, variable, default, monkeypatch
+    name, variable, default, load_config, monkeypatch
 ):
-    def roots():
-        cfg = Config.fromfile(ROOT / 'configs' / path)
-        text = cfg.pretty_text
-        return 'elsewhere/of' in text, f'data/{default}' in text
-
-    assert roots() == (False, True)
+    here = str(load_config(f'{name}.py').to_dict())
     monkeypatch.setenv(f'{variable}_ROOT', 'elsewhere/of')
-    assert roots() == (True, False)
+    there = Config.fromfile(ROOT / f'configs/{name}.py').to_dict()
+    assert f'data/{default}' in here
+    assert here.replace(f'data/{default}', 'elsewhere/of') == str(there)
 
 
-def test_coco_schedule_is_the_papers():
-    cfg = Config.fromfile(
-        ROOT / 'configs/faster_rcnn/faster-rcnn_ba2m-r50_fpn_2x_coco.py'
-    )
-    optimizer = cfg.optim_wrapper.optimizer
-    assert (optimizer.lr, optimizer.momentum) == (0.01, 0.9)
-    assert optimizer.weight_decay == 1e-4
-    assert cfg.train_cfg.max_epochs == 24
-    assert cfg.param_scheduler[1].milestones == [16, 22]
-    assert cfg.auto_scale_lr.base_batch_size == 8
+# The index of models
 
 
-def test_one_name_builds_the_backbone_of_either_host():
-    for path, host in (
-        ('demo/ba2m-resnet18_shapes.py', 'mmpretrain'),
-        ('demo/faster-rcnn_ba2m-r18_fpn_shapes.py', 'mmdet'),
-    ):
-        cfg = Config.fromfile(ROOT / 'configs' / path)
-        assert cfg.model.backbone.type == 'BA2MResNet'
-        backbone = build_model(cfg).backbone
-        assert type(backbone).__module__.endswith(f'.{host}_resnet')
-        hosts = [c.__module__.split('.')[0] for c in type(backbone).__mro__]
-        assert host in hosts
+def test_index_lists_every_config_once():
+    """MMEngine finds ``mmba2m::…`` and MMPretrain the models by it."""
+    modelindex = pytest.importorskip('modelindex.load_model_index')
+    index = modelindex.load(str(ROOT / 'model-index.yml'))
+    assert not index.check(silent=True)
+    collections = {collection.name for collection in index.collections}
+    listed = []
+    for model in index.models:
+        assert model.name == Path(model.config).stem
+        assert model.in_collection in collections
+        listed.append(model.config.removeprefix('configs/'))
+    assert sorted(listed) == [p for p in CONFIGS if 'studies/' not in p]
+    # the others were not trained in full
+    assert {model.name for model in index.models if model.results} == {
+        'faster-rcnn_ba2m-r18_fpn_1x_bccd',
+        'faster-rcnn_ba2m-r18_fpn_shapes',
+    }
+
+
+def test_models_of_the_index_are_found_by_name():
+    """As ``mmpretrain.get_model`` finds them."""
+    from mmpretrain.apis import ModelHub
+
+    ModelHub.register_model_index(ROOT / 'model-index.yml', ROOT)
+    name = 'ba2m-resnet50_8xb32-90e_in1k'
+    found = ModelHub.get(name)
+    assert Path(found.config.filename).stem == name

@@ -1,6 +1,7 @@
 """Parameters and FLOPs of a network, counted as the paper counts them."""
 
 from contextlib import ExitStack
+from copy import deepcopy
 
 import torch
 from mmengine.config import Config
@@ -34,7 +35,7 @@ def build_on_meta(cfg: Config) -> nn.Module:
     """
     init_default_scope(cfg.default_scope)
     with _EmptyOnMeta():
-        return MODELS.build(cfg.model).to('meta')
+        return MODELS.build(deepcopy(cfg.model)).to('meta')
 
 
 def count_parameters(network):
