@@ -77,14 +77,14 @@ def _wait_for(device: torch.device) -> None:
 def compare_times(
     times: Sequence[float], baseline: Sequence[float]
 ) -> tuple[float, float, float]:
-    """Divides each time by the baseline's of the same round.
+    """Finds the median ratio to the baseline's time of the same round.
 
     Args:
         times: One a round.
         baseline: One a round.
 
     Returns:
-        Median of the ratios and its interval, see :func:`median_interval`.
+        As of :func:`median_interval`.
     """
     return median_interval(
         [a / b for a, b in zip(times, baseline, strict=True)]
@@ -99,9 +99,6 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     k lie below the true median with the probability that a fair coin shows
     fewer than k heads in n throws. Fewer than 6 values cannot reach 95 %;
     then it is their whole range.
-
-    Args:
-        values: At least one.
 
     Returns:
         Median, lower and upper end.

@@ -50,12 +50,7 @@ def _format_measure(measure: dict) -> str:
 
 
 def draw_runs(runs: Sequence[dict], out: Path) -> None:
-    """Draws the ratios to the first network, with their intervals.
-
-    Args:
-        runs: As benchmark_backbone.py saves them.
-        out: File to write, PNG or PDF.
-    """
+    """Draws the ratios to the first network, with their intervals."""
     measures = [(run, measure) for run in runs for measure in run['measures']]
     heights = [len(measure['rows']) * 0.28 + 0.6 for _, measure in measures]
     figure, axes = plt.subplots(

@@ -33,31 +33,30 @@ def parse_args():
 
 def list_configs() -> list[str]:
     """Lists the configs of the rows, BA²M's first."""
-    found = sorted(ROOT.glob('configs/attention/*-resnet50_8xb32-90e_in1k.py'))
-    return [
-        BA2M_CONFIG,
-        *(path.relative_to(ROOT).as_posix() for path in found),
-    ]
+    found = ROOT.glob('configs/attention/*-resnet50_8xb32-90e_in1k.py')
+    names = sorted(path.relative_to(ROOT).as_posix() for path in found)
+    return [BA2M_CONFIG, *names]
 
 
 def load_benchmarks(folder: Path) -> list[dict]:
-    """Reads the runs whose times the table shows.
+    """Reads what benchmark_backbone.py wrote.
 
     Args:
         folder: With attention*.json, or none.
 
     Returns:
-        What benchmark_backbone.py measured.
+        The runs.
 
     Raises:
         ValueError: If the times of a run are not relative to PLAIN.
     """
-    runs = {p: json.loads(p.read_text('utf-8')) for p in folder.glob('att*')}
-    for path, run in sorted(runs.items()):
+    paths = sorted(folder.glob('attention*.json'))
+    runs = [json.loads(path.read_text('utf-8')) for path in paths]
+    for path, run in zip(paths, runs, strict=True):
         first = run['measures'][0]['rows'][0]['name']
         if first != Path(PLAIN).stem:
             raise ValueError(f'{path}: the first network is {first}')
-    return [run for _, run in sorted(runs.items())]
+    return runs
 
 
 def format_table(configs: list[str], runs: list[dict]) -> str:
@@ -79,6 +78,13 @@ def format_table(configs: list[str], runs: list[dict]) -> str:
         for row in load_rows()
         if row['table'] == 'V' and not row['options']
     }
+    times = [
+        {
+            row['name']: '{:.3f} ({:.3f}–{:.3f})'.format(*row['ratio'])
+            for row in run['measures'][0]['rows']
+        }
+        for run in runs
+    ]
     base = (0, 0)
     for path in [PLAIN, *configs]:
         params, flops, products = count(path)
@@ -86,7 +92,10 @@ def format_table(configs: list[str], runs: list[dict]) -> str:
         row = describe(path) if sign else ['none', '', '']
         row += [f'[{Path(path).stem.partition("_")[0]}](../{path})']
         row += [f'{params - base[0]:{sign},}', f'{flops - base[1]:{sign},.1f}']
-        row += [f'{products:,.1f}', *(find_time(path, run) for run in runs)]
+        row += [
+            f'{products:,.1f}',
+            *(t.get(Path(path).stem, '–') for t in times),
+        ]
         cells.append([*row, errors.get(path, '–')])
         if path == PLAIN:
             base = params, flops
@@ -103,15 +112,7 @@ def format_table(configs: list[str], runs: list[dict]) -> str:
 
 
 def count(path: str) -> tuple[int, float, float]:
-    """Counts the network of a config.
-
-    Args:
-        path: The config, relative to the root.
-
-    Returns:
-        Parameters; 10⁶ multiply-adds of layers, as in model_zoo.md; and those
-        of products of two maps, which PyTorch counts as they are computed.
-    """
+    """Counts parameters, and 10⁶ multiply-adds of layers and of products."""
     network, run = build(load_config(path), (224, 224))
     flops = count_flops(network, run)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -121,21 +122,12 @@ def count(path: str) -> tuple[int, float, float]:
 
 
 def describe(path: str) -> list[str]:
-    """Says which module a config has with which options, what it is, where.
-
-    Args:
-        path: The config, relative to the root.
-
-    Returns:
-        Cells of the table.
-    """
+    """Says which module a config has with which options, what it is, where."""
     backbone = load_config(path).model.backbone
     entries = to_entries(backbone.get('attention'))
     entries = entries or [dict(type='BA2M', **backbone.ba2m_cfg)]
     on = [entry.get('stages') or [True] * 4 for entry in entries]
-    stages = [
-        i for i, used in enumerate(map(any, zip(*on, strict=True)), 1) if used
-    ]
+    stages = [i for i in range(4) if any(mask[i] for mask in on)]
     options = dict(entries[0])
     options.pop('stages', None)
     cls = find_attention(options.pop('type'))
@@ -144,16 +136,8 @@ def describe(path: str) -> list[str]:
     name = f'[`{cls.__name__}`](../{source})'
     if options and len(entries) == 1:
         name += '<br>' + ' '.join(f'`{k}={v}`' for k, v in options.items())
-    where = f'`{position}`, stages {stages[0]}–{stages[-1]}'
+    where = f'`{position}`, stages {stages[0] + 1}–{stages[-1] + 1}'
     return [name, inspect.getdoc(cls).splitlines()[0], where]
-
-
-def find_time(path: str, run: dict) -> str:
-    """Formats the ratio of a config's times to the plain network's."""
-    for row in run['measures'][0]['rows']:
-        if row['name'] == Path(path).stem:
-            return '{:.3f} ({:.3f}–{:.3f})'.format(*row['ratio'])
-    return '–'
 
 
 def main():
