@@ -32,12 +32,13 @@ def describe_environment() -> dict[str, str | int]:
         ).strip()
     except (OSError, subprocess.CalledProcessError):
         commit = 'unknown'
-    found = dict(date=str(date.today()), commit=commit)
+    found: dict[str, str | int] = dict(date=str(date.today()), commit=commit)
     found['cpu'] = (models or [platform.machine()])[0].split(': ')[-1]
     if torch.cuda.is_available():
         found['gpu'] = torch.cuda.get_device_name()
-    found.update(cores=os.cpu_count(), threads=torch.get_num_threads())
+    found.update(cores=os.cpu_count() or 1, threads=torch.get_num_threads())
     found['python'] = platform.python_version()
     found |= dict(filter(None, map(find_version, SUPPORTED)))
     names = ('GLIBC_', 'GOMP_', 'KMP_BLOCK', 'LD_PRE', 'MALLOC_', 'OMP_')
-    return found | {k: v for k, v in os.environ.items() if k.startswith(names)}
+    found |= {k: v for k, v in os.environ.items() if k.startswith(names)}
+    return found
