@@ -10,12 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from mmengine.dataset import pseudo_collate
 
 from mmba2m.inspect import build_dataset, load_network, read_trained
@@ -33,9 +30,13 @@ MARKERS = 'o^sDvPX*<>pdhH'
 PALETTE = ('#0072b2', '#d55e00', '#000000', '#009e73', '#56b4e9', '#aa4499')
 
 
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
         '--run',
         nargs='+',
         action='append',
@@ -44,44 +45,19 @@ def parse_args(argv=None):
         help='CONFIG CHECKPOINT and, to name it in the figure, LABEL; once '
         'for each network',
     )
-    parser.add_argument(
-        '--classes',
-        nargs='+',
-        metavar='CLASS',
-        help=f'names or numbers of 2 to {len(MARKERS)} classes; by default '
-        'all classes',
-    )
-    parser.add_argument(
-        '--num-per-class',
-        type=int,
-        default=100,
-        help='test images of each class, 100 by default',
-    )
-    parser.add_argument(
-        '--perplexity',
-        type=float,
-        default=30,
-        help='neighbours that t-SNE looks at, 30 by default',
-    )
-    parser.add_argument(
-        '--batch-size', type=int, default=64, help='64 by default'
-    )
-    parser.add_argument(
-        '--seed',
-        type=int,
-        default=0,
-        help='of the choice of images and of t-SNE, 0 by default',
-    )
-    parser.add_argument(
-        '--out',
-        required=True,
-        help='PNG to write; PDF and JSON of the same name go beside it',
-    )
-    args = parser.parse_args(argv)
+    add('--classes', nargs='+', metavar='CLASS', help='all, if not named')
+    add('--num-per-class', type=int, default=100, help='images of each class')
+    add('--perplexity', type=float, default=30, help='neighbours of a point')
+    add('--batch-size', type=int, default=64, help='images at once')
+    add('--seed', type=int, default=0, help='of the images and of t-SNE')
+    add('--out', required=True, help='PNG; PDF and JSON go beside it')
+    args = parser.parse_args()
     for run in args.run:
-        if len(run) not in (2, 3):
+        if len(run) == 2:
+            run.append(Path(run[0]).stem)
+        if len(run) != 3:
             parser.error(f'--run {" ".join(run)}: CONFIG CHECKPOINT [LABEL]')
-    labels = name_runs(args.run)
+    labels = [label for _, _, label in args.run]
     if len(set(labels)) < len(labels):
         parser.error(f'--run: {", ".join(labels)}: give each another LABEL')
     if Path(args.out).suffix != '.png':
@@ -89,60 +65,42 @@ def parse_args(argv=None):
     return args
 
 
-def find_classes(names, wanted=None):
-    """Finds the labels of classes.
-
-    Args:
-        names (Sequence[str]): Of all classes of the data set.
-        wanted (Sequence[str] | None): Names or numbers. Defaults to all.
-
-    Returns:
-        list[int]: The labels.
-
-    Raises:
-        ValueError: If there is no such class, or the number of classes
-            cannot be drawn.
-    """
-    labels = []
-    for one in range(len(names)) if wanted is None else wanted:
-        if one in names:
-            labels.append(names.index(one))
-        elif str(one).isdecimal() and int(one) < len(names):
-            labels.append(int(one))
-        else:
-            raise ValueError(
-                f'the data set has no class {one!r}; it has '
-                f'{", ".join(names[:20])}{", …" if len(names) > 20 else ""}'
-            )
-    labels = list(dict.fromkeys(labels))
-    if not 2 <= len(labels) <= len(MARKERS):
-        raise ValueError(
-            f'{len(labels)} classes: choose 2 to {len(MARKERS)} with --classes'
-        )
-    return labels
-
-
-def choose_images(dataset, labels, num_per_class, seed):
-    """Draws images of each class.
+def choose_images(dataset, classes, num_per_class, seed):
+    """Chooses images of each class at random.
 
     Args:
         dataset (Dataset): Of MMPretrain.
-        labels (Sequence[int]): The classes.
+        classes (Sequence[str] | None): Names of 2 to 14 classes, None for all
+            of the data set.
         num_per_class (int): How many; all where there are fewer.
         seed (int): Of the choice.
 
     Returns:
         list[int]: Their indices in the data set.
+
+    Raises:
+        ValueError: If there is no such class or fewer than two images of it,
+            or too many classes to be drawn.
     """
+    names = list(dataset.CLASSES)
+    classes = classes or names
+    if not 2 <= len(set(classes)) <= len(MARKERS):
+        raise ValueError(
+            f'choose 2 to {len(MARKERS)} --classes, not {classes}'
+        )
     of = np.array(dataset.get_gt_labels())
     random = np.random.RandomState(seed)
     chosen = []
-    for label in labels:
-        indices = np.flatnonzero(of == label)
+    for name in dict.fromkeys(classes):
+        if name not in names:
+            raise ValueError(
+                f'the data set has no class {name!r}; it has '
+                f'{", ".join(names[:20])}{", …" if len(names) > 20 else ""}'
+            )
+        indices = np.flatnonzero(of == names.index(name))
         if len(indices) < 2:
             raise ValueError(
-                f'the test set has {len(indices)} images of class '
-                f'{dataset.CLASSES[label]}'
+                f'the test set has {len(indices)} images of class {name}'
             )
         chosen += random.permutation(indices)[:num_per_class].tolist()
     return chosen
@@ -150,6 +108,8 @@ def choose_images(dataset, labels, num_per_class, seed):
 
 def identify(dataset, indices):
     """Says what the images are: file, or else content, and class."""
+    if max(indices) >= len(dataset):
+        return None
     infos = [dataset.get_data_info(index) for index in indices]
     return [
         (
@@ -188,27 +148,13 @@ def extract_features(model, dataset, indices, batch_size):
     return torch.cat(features).numpy()
 
 
-def name_runs(runs):
-    """Names runs in the figure: a given label, the config, or both files."""
-    stems = [Path(config).stem for config, *_ in runs]
-    return [
-        run[2]
-        if len(run) == 3
-        else stem
-        if stems.count(stem) == 1
-        else f'{stem}, {run[1]}'
-        for run, stem in zip(runs, stems, strict=True)
-    ]
-
-
-def draw(panels, labels, names, title):
+def draw(panels, classes, title):
     """Draws the networks side by side.
 
     Args:
         panels (dict[str, dict]): For each network its points 'embedding',
             (N, 2), and its 'silhouette'.
-        labels (ndarray): Classes of the points, (N,).
-        names (dict[int, str]): Of the classes.
+        classes (Sequence[str]): Of the points.
         title (str): Above the figure.
 
     Returns:
@@ -216,25 +162,20 @@ def draw(panels, labels, names, title):
     """
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        squeeze=False,
-        figsize=(1.5 + 4 * columns, 0.8 + 4.2 * rows),
-        layout='constrained',
-    )
-    for axis in axes.flat[len(panels) :]:
-        axis.axis('off')
-    for axis, (label, panel) in zip(axes.flat, panels.items(), strict=False):
-        for number, (of, name) in enumerate(names.items()):
+    size = (1.5 + 4 * columns, 0.8 + 4.2 * rows)
+    figure = Figure(size, layout='constrained')
+    for place, (label, panel) in enumerate(panels.items(), 1):
+        axis = figure.add_subplot(rows, columns, place, box_aspect=1)
+        for number, name in enumerate(dict.fromkeys(classes)):
             colour = PALETTE[number % len(PALETTE)]
+            hollow = number % 2
             axis.scatter(
-                *panel['embedding'][labels == of].T,
+                *panel['embedding'][np.array(classes) == name].T,
                 s=24,
                 marker=MARKERS[number],
-                facecolors='none' if number % 2 else colour,
-                edgecolors=colour if number % 2 else 'white',
-                linewidths=1 if number % 2 else 0.3,
+                facecolors='none' if hollow else colour,
+                edgecolors=colour if hollow else 'white',
+                linewidths=1 if hollow else 0.3,
                 label=name,
             )
         axis.set(
@@ -245,11 +186,8 @@ def draw(panels, labels, names, title):
             xticks=(),
             yticks=(),
         )
-        axis.set_box_aspect(1)
-    handles, texts = axes.flat[0].get_legend_handles_labels()
     figure.legend(
-        handles,
-        texts,
+        *axis.get_legend_handles_labels(),
         loc='outside right center',
         markerscale=1.6,
         title='class',
@@ -258,44 +196,34 @@ def draw(panels, labels, names, title):
     return figure
 
 
-def main(argv=None):
-    args = parse_args(argv)
+def main():
+    args = parse_args()
     images, panels = None, {}
-    for run, label in zip(args.run, name_runs(args.run), strict=True):
-        cfg, checkpoint = read_trained(*run[:2])
+    for config, file, label in args.run:
+        cfg, checkpoint = read_trained(config, file)
         if cfg.get('default_scope') != 'mmpretrain':
             raise ValueError(
-                f'{run[0]} is no config of MMPretrain: t-SNE is drawn of '
+                f'{config} is no config of MMPretrain: t-SNE is drawn of '
                 'classifiers, which have one feature for an image'
             )
         dataset = build_dataset(cfg)
         if images is None:
-            found = find_classes(list(dataset.CLASSES), args.classes)
             indices = choose_images(
-                dataset, found, args.num_per_class, args.seed
+                dataset, args.classes, args.num_per_class, args.seed
             )
-            if len(indices) <= args.perplexity:
-                raise ValueError(
-                    f'--perplexity {args.perplexity:g} needs more than the '
-                    f'{len(indices)} images'
-                )
             images = identify(dataset, indices)
-            names = {of: dataset.CLASSES[of] for of in found}
-            labels = np.array(dataset.get_gt_labels())[indices]
-        elif (
-            max(indices) >= len(dataset)
-            or identify(dataset, indices) != images
-        ):
+            classes = [name for _, name in images]
+        elif identify(dataset, indices) != images:
             raise ValueError(
-                f'the test set of {run[0]} has other images or classes than '
+                f'the test set of {config} has other images or classes than '
                 f'that of {args.run[0][0]}'
             )
-        model = load_network(cfg, checkpoint, path=run[1])
+        model = load_network(cfg, checkpoint, path=file)
         features = extract_features(model, dataset, indices, args.batch_size)
         tsne = TSNE(perplexity=args.perplexity, random_state=args.seed)
         panels[label] = dict(
             embedding=tsne.fit_transform(features),
-            silhouette=float(silhouette_score(features, labels)),
+            silhouette=float(silhouette_score(features, classes)),
         )
         print(f'{label}: silhouette {panels[label]["silhouette"]:.3f}')
 
@@ -304,22 +232,19 @@ def main(argv=None):
     title = (
         f't-SNE of the pooled features of {len(indices)} test images, '
         f'perplexity {args.perplexity:g}\n'
-        'silhouette: −1 to 1, the higher, the '
-        'farther apart the classes'
+        'silhouette: −1 to 1, the higher, the farther apart the classes'
     )
-    figure = draw(panels, labels, names, title)
+    figure = draw(panels, classes, title)
     figure.savefig(out, dpi=110)
     figure.savefig(out.with_suffix('.pdf'))
-    plt.close(figure)
+    for panel in panels.values():
+        panel['embedding'] = panel['embedding'].tolist()
     numbers = dict(
         perplexity=args.perplexity,
         seed=args.seed,
         indices=indices,
-        classes=[name for _, name in images],
-        networks={
-            label: dict(panel, embedding=panel['embedding'].tolist())
-            for label, panel in panels.items()
-        },
+        classes=classes,
+        networks=panels,
     )
     out.with_suffix('.json').write_text(json.dumps(numbers))
     print(f'figure: {out}')
