@@ -22,36 +22,22 @@ pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
 
 
 @pytest.mark.parametrize('training', [True, False])
-def test_autocast_keeps_sar_and_weights_in_float32(training):
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_autocast_keeps_sar_and_weights_in_float32(dtype, training):
     module = make_module(dtype=torch.float32)
     x = make_input(4, dtype=torch.float32)
     module(x)
     module.train(training)
-    expected_sar = module.sample_attention(x)
-    expected = weights_of(module, x)
+    expected = module.sample_attention(x), weights_of(module, x), module(x)
+    low = x.to(dtype).requires_grad_()
     with torch.autocast('cpu', torch.bfloat16):
-        sar = module.sample_attention(x)
-        w = module.weigh(sar)
-        y = module(x)
-    assert sar.dtype == w.dtype == y.dtype == torch.float32
-    torch.testing.assert_close(sar, expected_sar, rtol=0, atol=0.02)
-    torch.testing.assert_close(w, expected, rtol=0, atol=0.02)
-    assert y.isfinite().all()
-
-
-@pytest.mark.parametrize('training', [True, False])
-def test_autocast_of_a_bfloat16_map(training):
-    module = make_module(dtype=torch.float32)
-    x = make_input(4, dtype=torch.float32)
-    module(x)
-    module.train(training)
-    expected = module(x)
-    low = x.bfloat16().requires_grad_()
-    with torch.autocast('cpu', torch.bfloat16):
-        y = module(low)
-    assert y.dtype == torch.bfloat16
+        sar = module.sample_attention(low)
+        w, y = module.weigh(sar), module(low)
+    assert sar.dtype == w.dtype == torch.float32 and y.dtype == dtype
     limit = 0.02 * x.abs().max().item()
-    torch.testing.assert_close(y.float(), expected, rtol=0, atol=limit)
+    assert_near(sar, expected[0], 0.02)
+    assert_near(w, expected[1], 0.02)
+    assert_near(y.float(), expected[2], limit)
     y.float().square().sum().backward()
     assert low.grad.isfinite().all()
     assert all(p.grad.isfinite().all() for p in module.parameters())
@@ -62,10 +48,8 @@ def test_half_precision_module_keeps_the_dtype(training):
     module = make_module(dtype=torch.bfloat16)
     x = make_input(4, dtype=torch.bfloat16)
     module(x)
-    module.train(training)
-    y = module(x)
-    assert y.dtype == torch.bfloat16
-    assert y.isfinite().all()
+    y = module.train(training)(x)
+    assert y.dtype == torch.bfloat16 and y.isfinite().all()
     assert module.sample_attention(x).dtype == torch.float32
 
 
@@ -74,12 +58,6 @@ def test_channels_last_gives_the_same_values():
     y = module(x)
     result = module(x.contiguous(memory_format=torch.channels_last))
     assert_near(result, y)
-
-
-def assert_same(module, other, x):
-    for training in (False, True):
-        assert torch.equal(module.train(training)(x), other.train(training)(x))
-    assert torch.equal(module.running_normalizer, other.running_normalizer)
 
 
 def test_copies_behave_the_same():
@@ -93,7 +71,11 @@ def test_copies_behave_the_same():
         pickle.loads(pickle.dumps(module)),
         loaded,
     ):
-        assert_same(copy.deepcopy(module), other, x)
+        same = copy.deepcopy(module)
+        for training in (False, True):
+            y = same.train(training)(x)
+            assert torch.equal(y, other.train(training)(x))
+        assert torch.equal(same.running_normalizer, other.running_normalizer)
 
 
 def test_moving_average_copies_carry_the_buffers():

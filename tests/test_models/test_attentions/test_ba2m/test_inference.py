@@ -68,20 +68,16 @@ def test_identity_returns_the_input_itself():
     assert module.eval()(x) is x
 
 
-def test_sample_mode_multiplies_by_the_sar():
-    module = make_module(inference='sample').eval()
-    x = make_input()
-    expected = x * oracle.sar(module, x).view(-1, 1, 1, 1)
-    assert_near(module(x), expected)
-
-
-def test_batch_mode_weighs_the_test_batch():
-    module = make_module(inference='batch')
-    x = make_input()
+@pytest.mark.parametrize('inference', ['sample', 'batch'])
+def test_other_modes_are_the_literal_forms(inference):
+    module, x = make_module(inference=inference), make_input()
     module(x)
     before = module.running_normalizer.clone()
     module.eval()
-    assert_near(module(x), oracle.forward(module, x))
+    expected = oracle.forward(module, x)
+    if inference == 'sample':
+        expected = x * oracle.sar(module, x).view(-1, 1, 1, 1)
+    assert_near(module(x), expected)
     assert torch.equal(module.running_normalizer, before)
 
 
@@ -91,7 +87,7 @@ def test_batch_mode_weighs_the_test_batch():
 def test_strength_moves_the_weights_towards_one(strength, training, inference):
     module = make_module(norm_cfg=None, inference=inference)
     x = make_input()
-    full = weights_of(module, x)
+    module(x)
     full = weights_of(module.train(training), x)
     module.strength.fill_(strength)
     expected = x * (1 + strength * (full - 1)).view(-1, 1, 1, 1)
