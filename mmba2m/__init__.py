@@ -20,7 +20,7 @@ from .version import __version__
 if sys.argv[:1] == ['-m'] and (
     sys.orig_argv[-len(sys.argv)].removeprefix('-m') == __name__
 ):
-    HOSTS = ()
+    HOSTS: tuple[str, ...] = ()
 else:
     #: The hosts that are installed and usable, e.g. ('mmdet', 'mmpretrain')
     HOSTS = check_stack()

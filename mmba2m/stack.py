@@ -79,7 +79,7 @@ def find_problem(name: str) -> str | None:
             f'{distribution} {version} is installed, {name}{wanted} is needed'
         )
     if name == 'mmdet' and not has_ops():
-        distribution, version = find_version('mmcv')
+        distribution, version = list_distributions('mmcv')[0]
         full = distribution.removesuffix('-lite')
         return (
             f'mmdet needs the compiled ops of mmcv, and {distribution} '

@@ -107,9 +107,8 @@ def batch(items, size):
 class Demo:
     """Runs a predictor over images, and writes down what it finds."""
 
-    def __init__(self, predictor, backend, args):
+    def __init__(self, predictor, args):
         self.predictor = predictor
-        self.backend = backend
         self.args = args
         self.out = args.out_dir / 'predictions.json'
         self.unreadable = {}
@@ -139,16 +138,15 @@ class Demo:
     def read(self, inputs):
         """Yields names and images; a video is one image for each frame."""
         for name, path in inputs.items():
-            video = Path(name).suffix.lower() in VIDEOS
             try:
-                if video:
-                    frames = mmcv.VideoReader(path)
-                else:
-                    frames = [mmcv.imread(path, backend=self.backend)]
+                if Path(name).suffix.lower() not in VIDEOS:
+                    yield name, self.predictor.read(path)
+                    continue
+                frames = mmcv.VideoReader(path)
                 if next(iter(frames), None) is None:
-                    raise ValueError('it cannot be decoded')
+                    raise ValueError(f'{path} is no video')
                 for i, frame in enumerate(frames):
-                    yield f'{name}/{i:06}.jpg' if video else name, frame
+                    yield f'{name}/{i:06}.jpg', frame
             except Exception as error:  # whatever a decoder raises
                 self.refuse(name, error)
 
@@ -203,8 +201,7 @@ def demo(args):
     cfg, checkpoint = read_trained(args.model, args.checkpoint)
     path = args.checkpoint or args.model
     network = load_network(cfg, checkpoint, args.device, path)
-    loader = cfg.test_dataloader.dataset.pipeline[0]
-    run = Demo(Predictor(cfg, network), loader.get('imdecode_backend'), args)
+    run = Demo(Predictor(cfg, network), args)
     run.run(inputs)
     print(f'wrote {run.out}')
     if run.unreadable:

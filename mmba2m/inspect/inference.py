@@ -3,6 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
+import mmcv
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -27,16 +28,41 @@ class Predictor:
         classes: Names of the classes, or ``None``.
 
     Raises:
-        ValueError: If it is neither a detector nor a classifier.
+        ValueError: If it is neither a detector nor a classifier, or the
+            config has no test pipeline.
     """
 
     def __init__(self, cfg: Config, network: nn.Module) -> None:
-        self.classes = network.dataset_meta.get('classes')
+        dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+        if not dataset.get('pipeline'):
+            raise ValueError(
+                'the config has no test_dataloader.dataset.pipeline, which '
+                'says how images are prepared'
+            )
+        self._backend = dataset.pipeline[0].get('imdecode_backend')
+        self.classes = getattr(network, 'dataset_meta', {}).get('classes')
         self._detects = find_host(cfg) == 'mmdet'
         if self._detects:
             self._inferencer = _detect(cfg, network)
         else:
             self._inferencer = _classify(cfg, network)
+
+    def read(self, path: str) -> np.ndarray:
+        """Reads an image as the config's loader does.
+
+        Args:
+            path: A file, or what MMEngine's file backends take, e.g. a URL.
+
+        Returns:
+            BGR, shape (H, W, 3).
+
+        Raises:
+            ValueError: If it is no image. Backends raise errors of their own.
+        """
+        image = mmcv.imread(path, backend=self._backend)
+        if image is None:
+            raise ValueError(f'{path} is no image')
+        return image
 
     def prepare(self, images: list[np.ndarray]) -> dict:
         """Runs the test pipeline on images, as one batch.

@@ -275,7 +275,7 @@ def test_what_is_bad_is_named_and_the_others_go_on(run, images, checkpoints):
     text = run(*(images, checkpoints['mmdet'], '--batch-size', 4), fails=True)
     bad = ['b.png', 'film.mp4', 'e.png', 'f.png']
     assert set(run.content['unreadable']) == set(bad)
-    assert run.content['unreadable']['b.png'].startswith('ValueError: it ca')
+    assert run.content['unreadable']['b.png'].startswith('ValueError: ')
     assert 'image_demo: 4 could not be read or predicted on: ' in text
     names = [result['image'] for result in run.content['results']]
     assert names == ['a.png', 'c.png', 'd.png', 'more/a.png']
@@ -321,8 +321,6 @@ def test_errors_name_what_is_wrong(run, images, tmp_path, checkpoints):
     config = tmp_path / 'config.py'
     cfg = load_config('mmpretrain')
     cfg.dump(config)
-    text = run(image, config, fails=True)
-    assert 'image_demo: ' in text and 'config.py is a config: name' in text
     bare = tmp_path / 'bare.pth'
     torch.save(torch.load(checkpoint, weights_only=False)['state_dict'], bare)
     content, _ = run(image, config, bare)
@@ -332,6 +330,11 @@ def test_errors_name_what_is_wrong(run, images, tmp_path, checkpoints):
     text = run(image, config, checkpoint, fails=True)
     assert 'mmpretrain.pth is a checkpoint of another network' in text
     assert 'layer1.2.conv1.weight' in text
+    cfg.model.backbone.depth = 18
+    del cfg.test_dataloader.dataset.pipeline
+    cfg.dump(config)
+    text = run(image, config, checkpoint, fails=True)
+    assert 'has no test_dataloader.dataset.pipeline' in text
 
     class Attack:
         def __reduce__(self):

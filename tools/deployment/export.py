@@ -18,7 +18,6 @@ from io import BytesIO, StringIO
 from itertools import product
 from pathlib import Path
 
-import mmcv
 import numpy as np
 import torch
 from torch import nn
@@ -259,7 +258,7 @@ def export(args):
     predictor = Predictor(cfg, model)
     inputs = {}
     if args.image:
-        data = predictor.prepare([mmcv.imread(args.image)])
+        data = predictor.prepare([predictor.read(args.image)])
         inputs[args.image] = [model.data_preprocessor(data, False)['inputs']]
     size = args.shape or inputs[args.image][0].shape[-2:]
     inputs = {'random': make_inputs(*size, args.dynamic), **inputs}
