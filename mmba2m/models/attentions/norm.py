@@ -1,6 +1,7 @@
 """The norm of the attention modules, also for pooled maps."""
 
 import math
+from typing import Any
 
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
@@ -62,7 +63,7 @@ class BranchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises (N, C, H, W)."""
-        norm = self.norm
+        norm: Any = self.norm
         if self._uses_running_statistics(x):
             return F.batch_norm(
                 x,

@@ -8,6 +8,7 @@ map for each layer and adds them up. Here products of matrices compute the
 """
 
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,9 @@ MIN_POSITIONS = 100
 
 
 def attend(
-    channel: nn.Module | None,
-    local_spatial: nn.Module | None,
-    global_spatial: nn.Module | None,
+    channel: ChannelAttention | None,
+    local_spatial: LocalSpatialAttention | None,
+    global_spatial: GlobalSpatialAttention | None,
     x: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """Computes what the ``forward`` of each branch gives.
@@ -53,23 +54,18 @@ def attend(
         and type(local_spatial) is LocalSpatialAttention
         and type(global_spatial) is GlobalSpatialAttention
         and type(channel[0]) is nn.AdaptiveAvgPool2d
-        and _is_plain_conv(local_spatial[0], 1, 1)
-        and _is_plain_conv(global_spatial.qkv, 1, 2)
-        and _is_plain_conv(global_spatial.conv, 3, 2)
     ):
         return None
-    tensors = [
-        tensor
-        for layer in (
-            local_spatial[0],
-            global_spatial.qkv,
-            global_spatial.conv,
-        )
-        for tensor in (layer.weight, layer.bias)
-    ]
-    if not _is_plain(x, tensors) or any(
-        map(_is_watched, (channel, local_spatial, global_spatial))
-    ):
+    layers: tuple[Any, ...] = (
+        local_spatial[0],
+        global_spatial.qkv,
+        global_spatial.conv,
+    )
+    if not all(map(_is_plain_conv, layers, (1, 1, 3), (1, 2, 2))):
+        return None
+    tensors = [t for layer in layers for t in (layer.weight, layer.bias)]
+    branches = (channel, local_spatial, global_spatial)
+    if not _is_plain(x, tensors) or any(map(_is_watched, branches)):
         return None
     project = _SharedProjection.apply if torch.is_grad_enabled() else _project
     mean, local, qkv, conv = project(x, *tensors)
@@ -81,7 +77,7 @@ def attend(
     return mean, local, global_spatial.head(maps)
 
 
-def _is_run_eagerly() -> bool:
+def _is_run_eagerly():
     if hasattr(torch.compiler, 'is_compiling'):
         captured = torch.compiler.is_compiling()
     else:  # torch < 2.3
@@ -104,26 +100,19 @@ def _is_run_eagerly() -> bool:
     )
 
 
-def _is_plain_conv(layer: nn.Module, kernel_size: int, stride: int) -> bool:
+def _is_plain_conv(layer, kernel_size, stride):
     # a parametrization changes the type, a dilation conversion the numbers
-    return type(layer) is nn.Conv2d and (
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-        layer.padding_mode,
-    ) == (
-        (kernel_size,) * 2,
-        (stride,) * 2,
-        (kernel_size // 2,) * 2,
-        (1, 1),
-        1,
-        'zeros',
+    if type(layer) is not nn.Conv2d:
+        return False
+    k, s, p = layer.kernel_size, layer.stride, layer.padding
+    others = (layer.dilation, layer.groups, layer.padding_mode)
+    return others == ((1, 1), 1, 'zeros') and (
+        (k, s, p)
+        == ((kernel_size,) * 2, (stride,) * 2, (kernel_size // 2,) * 2)
     )
 
 
-def _is_plain(x: Tensor, tensors: list[Tensor | None]) -> bool:
+def _is_plain(x, tensors):
     return (
         x.device.type == 'cpu'
         and x.dtype in (torch.float32, torch.float64)
@@ -138,7 +127,7 @@ def _is_plain(x: Tensor, tensors: list[Tensor | None]) -> bool:
     )
 
 
-def _is_watched(branch: nn.Module) -> bool:
+def _is_watched(branch):
     """Whether a call of a layer does more than its ``forward``."""
     return any(
         layer._forward_hooks

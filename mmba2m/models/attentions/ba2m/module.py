@@ -88,6 +88,8 @@ class BA2M(nn.Module):
             input that is not (N, C, H, W).
     """
 
+    strength: Tensor
+    running_normalizer: Tensor
     _abbr_ = 'ba2m'
     positions = (
         'after_stage',
@@ -201,8 +203,8 @@ class BA2M(nn.Module):
             spatial.append(F.interpolate(global_, size, mode='nearest'))
         if channel is not None:
             a = self._sigmoid(channel)  # (N, C)
-        if spatial:  # max and sigmoid commute
-            p = self._sigmoid(reduce(torch.maximum, spatial))  # (N, H·W)
+        if spatial:  # max and sigmoid commute; (N, H·W)
+            p = self._sigmoid(reduce(torch.maximum, spatial))
         if channel is None:
             return p.mean(1)
         return mean_outer_max(a, p) if spatial else a.mean(1)
@@ -255,9 +257,8 @@ class BA2M(nn.Module):
         first = torch.ones_like(running)
         momentum = torch.where(running > 0, first * self.momentum, first)
         # that of an empty batch is 0, and no update
-        running.lerp_(
-            normalizer.to(running.dtype), momentum * (normalizer > 0)
-        )
+        momentum *= normalizer > 0
+        running.lerp_(normalizer.to(running.dtype), momentum)
 
     @staticmethod
     def _sigmoid(maps):
@@ -273,8 +274,7 @@ class BA2M(nn.Module):
                 'BA2M: batch norms of the module are frozen (norm_eval) at '
                 'their initial statistics, so nothing normalises its '
                 'branches. Start from a BA2M checkpoint, or set norm_cfg of '
-                "ba2m_cfg to a norm without batch: dict(type='GN', "
-                'num_groups=1).',
+                "ba2m_cfg to dict(type='GN', num_groups=1).",
                 stacklevel=3,
             )
         if self.channel is None or num_samples >= 4:
