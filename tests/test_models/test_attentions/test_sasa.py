@@ -63,27 +63,3 @@ def test_blocks_do_not_show(monkeypatch):
     for size in (1, 3, 20):
         monkeypatch.setattr('mmba2m.models.attentions.sasa.BLOCK_SIZE', size)
         assert_equal(layer(x), expected)
-
-
-def test_window_of_one_is_a_convolution():
-    layer = randomize(build(4, 16, window_size=1))
-    x = unequal_samples(2, 4, 5, 6)
-    values = layer.qkv.weight[32:]
-    assert_equal(layer(x), F.conv2d(x, values, layer.bias))
-
-
-def test_window_over_all_is_attention_over_all():
-    # without embeddings, and with zeros around
-    layer = randomize(build(4, 16, window_size=9, num_heads=2))
-    for embedding in (layer.row_embedding, layer.col_embedding):
-        embedding.data.zero_()
-    layer.bias = None
-    x = unequal_samples(2, 4, 5, 5)
-    maps = layer.qkv(x)[..., 2:3, 2:3], layer.qkv(F.pad(x, [2] * 4))
-    q, k, v = (
-        m.flatten(2).unflatten(1, (3, 2, 8)).transpose(3, 4)[:, i]
-        for m, i in zip((*maps, maps[1]), range(3), strict=True)
-    )
-    expected = F.scaled_dot_product_attention(q, k, v, scale=1.0)
-    centre = layer(x)[..., 2, 2]
-    assert_equal(centre, expected.flatten(1))
