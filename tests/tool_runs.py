@@ -43,6 +43,9 @@ def isolate_mmengine():
         for store, content in kept:
             store.clear()
             store.update(content)
+        # the hosts' own all have one name, and write where the first did
+        for visualizer in Visualizer.__subclasses__():
+            visualizer._instance_dict.clear()
 
 
 def run_tool(tool, *args, env=None, fails=False, cwd=ROOT):

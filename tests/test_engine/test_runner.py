@@ -14,13 +14,15 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, METRICS, MODELS, RUNNERS
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, RUNNERS
 from PIL import Image
 from torch import nn
 
 import mmba2m
 from mmba2m.checkpoints import files
 from mmba2m.engine.runner import Runner
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 @MODELS.register_module('RunnerTestNet')
@@ -170,6 +172,24 @@ def test_a_test_that_finds_nothing_is_an_error(run, tmp_path):
     assert run().test() == dict(score=1)
     with pytest.raises(RuntimeError, match='the model found nothing'):
         run(test_evaluator=dict(type='RunnerTestMetric')).test()
+
+
+@pytest.mark.parametrize('base', ['default_runtime', 'default_runtime_cls'])
+def test_the_configs_name_it_and_the_hooks(base):
+    cfg = Config.fromfile(f'{CONFIGS}/_base_/{base}.py')
+    assert cfg.runner_type == 'mmba2m.Runner'
+    assert [
+        type(HOOKS.build(dict(hook))).__name__
+        for hook in cfg.default_hooks.values()
+        if hook.type.startswith('mmba2m.')
+    ] == [
+        'AtomicCheckpointHook',
+        'TerminateOnNaNHook',
+        'TrainingChecksHook',
+        'RandomStateHook',
+        'ResumeValHook',
+        'BA2MLoggerHook',
+    ]
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tool_runs import run_tool
 
 from mmba2m.datasets import make_shapes
 
@@ -131,6 +132,7 @@ class Run:
         assert self.process.wait() == 0, self.log.read_text()[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('config', 'last'),
     [
@@ -159,9 +161,12 @@ def test_killed_runs_end_as_one_left_alone(
     def start(name):
         return Run(tmp_path / 'config.py', tmp_path / name, shapes)
 
-    with start('whole') as run:
-        run.finish()
-        between_checkpoints = run.count_iterations() // length
+    output = run_tool(
+        *('train.py', tmp_path / 'config.py'),
+        *('--work-dir', tmp_path / 'whole'),
+        env=dict(SHAPES_ROOT=str(shapes)),
+    )
+    between_checkpoints = output.count('(train)') // length
 
     for kill in range(KILLS):
         with start('parts') as run:

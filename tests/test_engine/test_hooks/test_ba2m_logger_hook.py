@@ -1,12 +1,12 @@
 import json
 import math
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
@@ -18,7 +18,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 from toy_training import train
 
-import mmba2m
 from mmba2m.engine.hooks import BA2MLoggerHook
 from mmba2m.models.attentions.ba2m import BA2M
 
@@ -84,8 +83,10 @@ def read_events(work_dir):
 class Oracle(Hook):
     """Sees SARs, weights and buffers from outside, in every iteration."""
 
+    priority = 'LOWEST'
+
     def before_train(self, runner):
-        self.seen = {}
+        self.seen, self.listened = {}, []
         module = runner.model.layers[2]
 
         def look(module, args, output):
@@ -104,6 +105,13 @@ class Oracle(Hook):
             )
 
         module.register_forward_hook(look)
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if 'weigh' in vars(runner.model.layers[2]):
+            self.listened.append(runner.iter + 1)
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        assert 'weigh' not in vars(runner.model.layers[2])
 
 
 def expected_scalars(sar, weight, strength, normalizer):
@@ -127,7 +135,7 @@ def test_scalars_and_histograms_are_those_of_the_batch(tmp_path):
     steps = list(range(2, 19, 2))
     assert [len(oracle.seen[step][0]) for step in steps] == [2, 2, 1] * 3
     lines = lines_of(tmp_path)
-    assert [line['step'] for line in lines] == steps
+    assert [line['step'] for line in lines] == oracle.listened == steps
     scalars, histograms = read_events(tmp_path)
     strengths = set()
     for line in lines:
@@ -150,58 +158,26 @@ def test_scalars_and_histograms_are_those_of_the_batch(tmp_path):
     assert tags == {f'{key}/layers.2' for key in SCALARS}
 
 
-def test_training_is_bitwise_the_same(tmp_path, assert_same_checkpoints):
-    train(tmp_path / 'without')
-    train(tmp_path / 'with', **settings(1))
-    assert len(lines_of(tmp_path / 'with')) == 18
+def test_training_is_the_same_and_so_are_the_lines_that_others_read(
+    tmp_path, assert_same_checkpoints
+):
+    train(tmp_path / 'with', 9, **settings(4))
+    train(tmp_path / 'with', **settings(4))
+    train(tmp_path / 'without', **dict(settings(4), default_hooks={}))
     assert_same_checkpoints(
         tmp_path / 'without/epoch_3.pth', tmp_path / 'with/epoch_3.pth'
     )
-
-
-def test_a_resumed_run_goes_on_counting(tmp_path):
-    train(tmp_path, 9, **settings(4))
-    train(tmp_path, **settings(4))
-    steps = [line['step'] for line in lines_of(tmp_path)]
-    # from the checkpoint after 6 iterations
-    assert steps == [4, 8, 8, 12, 16]
-    scalars, _ = read_events(tmp_path)
-    assert list(scalars['ba2m_sar_mean/layers.2']) == [4, 8, 12, 16]
-
-
-def test_readers_of_scalars_json_find_only_what_they_know(tmp_path):
-    train(tmp_path / 'with', **settings(1))
-    train(tmp_path / 'without', **dict(settings(1), default_hooks={}))
-    lines = lines_of(tmp_path / 'with', 'scalars.json')
-    assert {'loss', 'score'} == {
-        key for line in lines for key in line if key in ('loss', 'score')
-    }
-    assert len(lines) == 18 + 3
-    assert not any('ba2m' in key for line in lines for key in line)
     assert not lines_of(tmp_path / 'without')
-
-
-class Heard(Hook):
-    """Which iterations listen."""
-
-    priority = 'LOWEST'
-
-    def before_train(self, runner):
-        self.during, self.after = [], []
-
-    def before_train_iter(self, runner, *args, **kwargs):
-        self.during.append('weigh' in vars(runner.model.layers[2]))
-
-    def after_train_iter(self, runner, *args, **kwargs):
-        self.after.append('weigh' in vars(runner.model.layers[2]))
-
-
-def test_nothing_listens_in_between(tmp_path):
-    heard = Heard()
-    train(tmp_path, **settings(5, heard=heard))
-    expected = [(i + 1) % 5 == 0 for i in range(18)]
-    assert heard.during == expected
-    assert not any(heard.after)
+    # resumed from the checkpoint after 6 iterations, it goes on counting
+    steps = [line['step'] for line in lines_of(tmp_path / 'with')]
+    assert steps == [4, 8, 8, 12, 16]
+    scalars, _ = read_events(tmp_path / 'with')
+    assert list(scalars['ba2m_sar_mean/layers.2']) == [4, 8, 12, 16]
+    # readers of scalars.json find only what they know
+    lines = lines_of(tmp_path / 'with', 'scalars.json')
+    assert not any('ba2m' in key for line in lines for key in line)
+    assert sum('loss' in line for line in lines) == 9 + 12
+    assert sum('score' in line for line in lines) == 1 + 2
 
 
 # The rest without a Runner: what hook and modules do in one iteration
@@ -248,67 +224,24 @@ def make_batch(n):
     return torch.randn(n, 8, 6, 5, dtype=torch.float64) * scale
 
 
-def test_the_first_of_several_passes_counts(tmp_path):
-    module, x = make_module(), make_batch(3)
+@pytest.mark.parametrize(
+    'run',
+    [
+        lambda module, x: module(x) + module(x * 3),
+        partial(checkpoint, use_reentrant=False),
+        partial(checkpoint, use_reentrant=True),
+    ],
+)
+def test_the_first_of_several_passes_counts(tmp_path, run):
+    module, x = make_module(), make_batch(3).requires_grad_()
     with torch.no_grad():
         sar = module.sample_attention(x)
     line, _ = record(
-        nn.Sequential(module),
-        x,
-        tmp_path,
-        forward=lambda x: module(x) + module(x * 3),
+        nn.Sequential(module), x, tmp_path, forward=partial(run, module)
     )
-    assert line['ba2m_sar_mean/0'] == pytest.approx(sar.mean().item())
-    _, histograms = read_events(tmp_path)
-    assert histograms['ba2m_sar/0'][1].num == 3
-
-
-@pytest.mark.parametrize('use_reentrant', [False, True])
-def test_gradient_checkpointing(tmp_path, use_reentrant):
-    module, x = make_module(), make_batch(3).requires_grad_()
-    line, _ = record(
-        nn.Sequential(module),
-        x,
-        tmp_path,
-        forward=lambda x: checkpoint(module, x, use_reentrant=use_reentrant),
-    )
-    sar = module.sample_attention(x)
     assert line['ba2m_sar_mean/0'] == pytest.approx(sar.mean().item())
     _, histograms = read_events(tmp_path)
     assert histograms['ba2m_weight/0'][1].num == 3
-
-
-@pytest.mark.skipif('mmpretrain' not in mmba2m.HOSTS, reason='no host')
-def test_modules_of_checkpointed_blocks_and_stages(tmp_path):
-    from mmpretrain.registry import MODELS
-
-    backbone = MODELS.build(
-        dict(
-            type='BA2MResNet',
-            depth=18,
-            stem_channels=8,
-            base_channels=8,
-            with_cp=True,
-            ba2m_stages=(True, False, False, False),
-            ba2m_cfg=dict(reduction=4),
-            attention=dict(
-                type='BA2M',
-                reduction=4,
-                stages=(False, True, False, False),
-                position='after_conv2',
-            ),
-        )
-    )
-    names = [n for n, m in backbone.named_modules() if isinstance(m, BA2M)]
-    assert len(names) == 3 and 'layer1.ba2m' in names
-    x = torch.randn(4, 3, 32, 32)
-    line, _ = record(backbone, x, tmp_path, forward=lambda x: backbone(x)[-1])
-    assert {key.split('/')[1] for key in line if '/' in key} == {*names}
-    # 3 × 8 scalars, and the step
-    assert len(line) == 25
-    _, histograms = read_events(tmp_path)
-    assert all(h[1].num == 4 for h in histograms.values())
-    assert len(histograms) == 6
 
 
 def test_a_module_that_does_not_run_has_its_buffers(tmp_path):
@@ -318,11 +251,9 @@ def test_a_module_that_does_not_run_has_its_buffers(tmp_path):
     off = {key: value for key, value in line.items() if key.endswith('/off')}
     assert off == {'ba2m_normalizer/off': 0, 'ba2m_strength/off': 0.25}
     assert len(line) == 8 + 2 + 1
-
-
-def test_networks_without_the_module_write_nothing(tmp_path):
-    x = torch.randn(2, 8, 3, 3)
-    assert record(nn.Conv2d(8, 8, 1), x, tmp_path) == (None, [])
+    # and networks without the module write nothing
+    other = record(nn.Conv2d(8, 8, 1), make_batch(2).float(), tmp_path / '2')
+    assert other == (None, [])
 
 
 def test_values_that_are_not_finite(tmp_path):
@@ -400,35 +331,21 @@ def test_wandb_gets_histograms(tmp_path, monkeypatch):
     assert len(values) == len(line) + 3
 
 
-def test_compiled_networks_have_their_buffers(tmp_path, monkeypatch):
-    # to compile takes long; what is compiled for good is below
-    monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
-    train(
-        tmp_path,
-        cfg=Config(dict(compile=dict(backend='eager'))),
-        **settings(3),
+@pytest.mark.parametrize('by_config', [True, False])
+def test_compiled_networks_have_their_buffers(tmp_path, by_config):
+    model, cfg = nn.Sequential(make_module()), dict(compile=True)
+    if not by_config:
+        model, cfg = torch.compile(model, backend='eager'), {}
+    forward = (lambda x: x.requires_grad_()) if by_config else None
+    line, warnings = record(
+        model, make_batch(2), tmp_path, forward=forward, cfg=cfg
     )
-    lines = lines_of(tmp_path)
-    assert [line.pop('step') for line in lines] == [3, 6, 9, 12, 15, 18]
-    for line in lines:
-        assert {*line} == {
-            'ba2m_normalizer/layers.2',
-            'ba2m_strength/layers.2',
-        }
-        assert line['ba2m_normalizer/layers.2'] > 1
-    (log,) = tmp_path.glob('*/*.log')
-    assert 'BA2MLoggerHook: the network is compiled' in log.read_text()
-
-
-def test_compiled_model_has_its_name(tmp_path):
-    model = nn.Sequential(make_module())
-    compiled = torch.compile(model, backend='eager')
-    line, warnings = record(compiled, make_batch(2), tmp_path)
     assert {key for key in line if '/' in key} == {
         'ba2m_normalizer/0',
         'ba2m_strength/0',
     }
-    assert len(warnings) == 1
+    (warning,) = warnings
+    assert 'the network is compiled' in warning
 
 
 @pytest.mark.parametrize('interval', [0, -5, 2.5, '10'])
@@ -466,6 +383,7 @@ def record_on_a_rank(rank, folder):
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_record_the_global_batch(tmp_path):
     multiprocessing.start_processes(
         record_on_a_rank, (tmp_path,), len(SIZES), start_method='forkserver'

@@ -9,7 +9,6 @@ from torch import distributed, nn
 
 from mmba2m.engine.hooks import ChannelsLastHook
 from mmba2m.models.attentions.ba2m import BA2M
-from mmba2m.registry import HOOKS
 
 
 class Toy(BaseModel):
@@ -140,8 +139,3 @@ def test_refuses_operators_that_misread_the_layout():
     with pytest.raises(TypeError, match='pool is a RoIAlign of MMCV'):
         ChannelsLastHook().before_run(SimpleNamespace(model=model))
     assert model.conv.weight.is_contiguous()
-
-
-def test_is_registered():
-    hook = HOOKS.build(dict(type='mmba2m.ChannelsLastHook'))
-    assert isinstance(hook, ChannelsLastHook)

@@ -27,44 +27,58 @@ def last_checkpoint(work_dir):
     return path
 
 
+ALONE = [{}]
+# any number of workers draws the same
+WORKERS_TOO = [PERSISTENT, {}, WORKERS, PERSISTENT]
+slow = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-    ('loop', 'loader', 'stops'),
+    ('loop', 'loader', 'stops', 'workers'),
     [
+        (dict(default_hooks=BY_ITER), {}, [9], ALONE),
+        (ITER_BASED, INFINITE, [8], ALONE),
         # before the first checkpoint, before the second, within the last
-        ({}, {}, [4, 8, 15]),
+        pytest.param({}, {}, [4, 8, 15], WORKERS_TOO, marks=slow),
         # after the first, in and at the end of the second epoch
-        (dict(default_hooks=BY_ITER), {}, [1, 9, 12]),
-        (ITER_BASED, {}, [1, 8, 13]),
-        (ITER_BASED, INFINITE, [1, 8, 13]),
-        (ITER_BASED, ASPECT_RATIO, [1, 8, 13]),
+        pytest.param(
+            *(dict(default_hooks=BY_ITER), {}, [1, 9, 12], WORKERS_TOO),
+            marks=slow,
+        ),
+        pytest.param(ITER_BASED, {}, [1, 8, 13], WORKERS_TOO, marks=slow),
+        pytest.param(
+            *(ITER_BASED, INFINITE, [1, 8, 13], WORKERS_TOO), marks=slow
+        ),
+        pytest.param(
+            *(ITER_BASED, ASPECT_RATIO, [1, 8, 13], WORKERS_TOO), marks=slow
+        ),
     ],
-    ids=['epoch', 'within-epoch', 'iter', 'infinite', 'aspect-ratio'],
 )
 def test_interruptions_leave_no_trace(
-    tmp_path, assert_same_checkpoints, loop, loader, stops
+    tmp_path, assert_same_checkpoints, loop, loader, stops, workers
 ):
-    train(tmp_path / 'whole', loader=dict(loader, **PERSISTENT), **loop)
-    # any number of workers draws the same
-    settings = cycle([PERSISTENT, {}, WORKERS, PERSISTENT])
-    for stop, workers in zip([*stops, None], settings, strict=False):
-        train(tmp_path / 'parts', stop, loader=loader | workers, **loop)
+    train(tmp_path / 'whole', loader=dict(loader, **workers[0]), **loop)
+    for stop, own in zip([*stops, None], cycle(workers), strict=False):
+        train(tmp_path / 'parts', stop, loader=loader | own, **loop)
     assert_same_checkpoints(
         last_checkpoint(tmp_path / 'whole'),
         last_checkpoint(tmp_path / 'parts'),
     )
 
 
-@pytest.mark.parametrize('diff_rank_seed', [False, True])
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ('loop', 'loader'), [({}, {}), (ITER_BASED, INFINITE | WORKERS)]
+    ('loop', 'loader', 'diff_rank_seed'),
+    [({}, {}, False), (ITER_BASED, INFINITE | WORKERS, True)],
 )
 def test_seed_that_was_drawn_is_taken_from_the_checkpoint(
     tmp_path, assert_same_checkpoints, loop, loader, diff_rank_seed
 ):
     settings = dict(
-        loop, loader=loader, randomness=dict(diff_rank_seed=diff_rank_seed)
+        loop,
+        loader=loader,
+        randomness=dict(diff_rank_seed=diff_rank_seed, seed=None),
     )
-    settings['randomness']['seed'] = None
     train(tmp_path / 'whole', **settings)
     name = 'iter_7.pth' if loop else 'epoch_1.pth'
     (tmp_path / 'rest').mkdir()
@@ -79,6 +93,7 @@ def test_seed_that_was_drawn_is_taken_from_the_checkpoint(
     )
 
 
+@pytest.mark.slow
 def test_mmengine_alone_draws_otherwise(tmp_path, assert_same_checkpoints):
     train(tmp_path / 'whole', hook=False)
     train(tmp_path / 'parts', 8, hook=False)
@@ -90,6 +105,7 @@ def test_mmengine_alone_draws_otherwise(tmp_path, assert_same_checkpoints):
         )
 
 
+@pytest.mark.slow
 def test_ranks_go_on_as_well_and_another_number_is_said(
     tmp_path, capfd, assert_same_checkpoints
 ):
@@ -105,6 +121,7 @@ def test_ranks_go_on_as_well_and_another_number_is_said(
     assert message in ''.join(capfd.readouterr())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     'fast_forward_on_resume'
     not in inspect.signature(IterBasedTrainLoop).parameters,
@@ -124,6 +141,7 @@ def test_fast_forward_on_resume_changes_nothing(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('before', 'after', 'message'),
     [

@@ -1,9 +1,7 @@
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
@@ -11,9 +9,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmba2m.engine.hooks import TerminateOnNaNHook
-from mmba2m.registry import HOOKS
 
-ROOT = Path(__file__).parents[3]
 NAN = float('nan')
 
 
@@ -183,12 +179,3 @@ def test_images_of_any_batch_are_named(samples, expected):
             runner, 0, dict(data_samples=samples), dict(loss=NAN)
         )
     assert f'Images: {expected};' in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    'base', ['default_runtime.py', 'default_runtime_cls.py']
-)
-def test_it_is_on_by_default(base):
-    cfg = Config.fromfile(ROOT / 'configs/_base_' / base)
-    hook = dict(cfg.default_hooks.terminate_on_nan)
-    assert isinstance(HOOKS.build(hook), TerminateOnNaNHook)

@@ -155,7 +155,8 @@ def train(
     # its workers end here, not when the next ones begin
     runner.train_loop.dataloader._iterator = None
     runner.train_loop.dataloader_iterator = None
-    gc.collect()
+    if cfg['train_dataloader']['num_workers']:
+        gc.collect()
     return runner
 
 

@@ -6,12 +6,14 @@ from predict import predict, predict_alone
 pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
 
 
+@pytest.mark.slow
 def test_a_user_of_the_host_alone_predicts_the_same_bit_for_bit(
     trained, checkpoint, shapes, convert, tmp_path
 ):
     host, _ = trained
     out = tmp_path / 'stock.pth'
     report = convert('strip_ba2m', checkpoint, out)
+    assert 'no runner_type=mmba2m.Runner\n' in report
     assert 'model.backbone: BA2MResNet → ResNet\n' in report
     assert 'custom_imports: no mmba2m\n' in report
     assert 'not resumed: message_hub, optimizer, param_schedulers' in report
@@ -46,8 +48,8 @@ def test_what_was_not_annealed_is_refused_and_nothing_written(
     source = tmp_path / 'early.pth'
     torch.save(content, source)
     out = tmp_path / 'stock.pth'
-    message = convert('strip_ba2m', source, out)
-    assert message.startswith(f'strip_ba2m: {source}: 1 of 4 BA2M modules')
+    message = convert('strip_ba2m', source, out, fails=True)
+    assert f'strip_ba2m: {source}: 1 of 4 BA2M modules' in message
     assert 'backbone.layer3.ba2m 0.5' in message
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == ['annealed.pth', 'early.pth']
@@ -56,25 +58,26 @@ def test_what_was_not_annealed_is_refused_and_nothing_written(
 
 def test_no_file_is_overwritten(checkpoint, convert, tmp_path):
     before = checkpoint.read_bytes()
-    message = convert('strip_ba2m', checkpoint, checkpoint)
-    assert message == (
+    message = convert('strip_ba2m', checkpoint, checkpoint, fails=True)
+    assert message.endswith(
         f'strip_ba2m: {checkpoint} exists already, choose another name'
     )
     assert checkpoint.read_bytes() == before
     config = tmp_path / 'stock.py'
     config.write_text('mine')
-    message = convert('strip_ba2m', checkpoint, tmp_path / 'stock.pth')
+    out = tmp_path / 'stock.pth'
+    message = convert('strip_ba2m', checkpoint, out, fails=True)
     assert f'{config} exists already' in message
     assert config.read_text() == 'mine'
-    assert not (tmp_path / 'stock.pth').exists()
+    assert not out.exists()
 
 
 def test_a_state_dict_alone_needs_its_config(checkpoint, convert, tmp_path):
     content = torch.load(checkpoint, weights_only=False)
     source, out = tmp_path / 'bare.pth', tmp_path / 'stock.pth'
     torch.save(content['state_dict'], source)
-    message = convert('strip_ba2m', source, out)
-    assert message.startswith(f'strip_ba2m: {source}: no config in it')
+    message = convert('strip_ba2m', source, out, fails=True)
+    assert f'strip_ba2m: {source}: no config in it' in message
     assert '--config' in message
     config = tmp_path / 'ours.py'
     config.write_text(content['meta']['cfg'])
@@ -84,18 +87,8 @@ def test_a_state_dict_alone_needs_its_config(checkpoint, convert, tmp_path):
 
     config.write_text(content['meta']['cfg'].replace('depth=18', 'depth=34'))
     message = convert(
-        'strip_ba2m', source, tmp_path / 'b.pth', '--config', config
+        *('strip_ba2m', source, tmp_path / 'b.pth', '--config', config),
+        fails=True,
     )
     assert 'missing: backbone.layer1.2.conv1.weight' in message
     assert not (tmp_path / 'b.pth').exists()
-
-
-def test_a_pickle_that_would_run_code_is_refused(convert, tmp_path):
-    class Attack:
-        def __reduce__(self):
-            return print, ('ran',)
-
-    source = tmp_path / 'bad.pth'
-    torch.save(dict(state_dict=Attack()), source)
-    message = convert('strip_ba2m', source, tmp_path / 'stock.pth')
-    assert 'bad.pth' in message and 'print' in message
