@@ -185,7 +185,7 @@ def test_stages_take_every_combination(load_config):
 def test_checkpoint_of_a_classifier_starts_a_detector(
     classifier_run, load_config
 ):
-    """As configs/resnet/README.md says, from the demo's classifier."""
+    """As docs/pretraining.md says, from the demo's classifier."""
     named = 'work_dirs/ba2m-resnet50_8xb32-90e_in1k/epoch_90.pth'
     checkpoint = str(classifier_run / 'epoch_1.pth')
     small = load_config('demo/ba2m-resnet18_shapes.py').model.backbone
@@ -197,7 +197,7 @@ def test_checkpoint_of_a_classifier_starts_a_detector(
         f'model.backbone.ba2m_cfg.reduction={small.ba2m_cfg.reduction}',
         '"model.neck.in_channels=[16,32,64,128]"',
     ]
-    commands = read_commands('configs/resnet/README.md')
+    commands = read_commands('docs/pretraining.md')
     (command,) = [text for text in commands if named in text]
     command = ' '.join([command.replace(named, checkpoint), *options])
     state = start(load_command(command, load_config)[0])
