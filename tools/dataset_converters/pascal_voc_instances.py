@@ -32,7 +32,7 @@ MIN_IOU = 0.5
 BORDER = 5
 
 
-def parse_args(args=None):
+def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('devkit', help='folder with VOC2007 and/or VOC2012')
     parser.add_argument(
@@ -49,7 +49,7 @@ def parse_args(args=None):
         help='by default annotations/instances_voc0712_trainval.json in the '
         'devkit, after the years and the split',
     )
-    return parser.parse_args(args)
+    return parser.parse_args()
 
 
 def convert(devkit, years, split):
@@ -71,7 +71,7 @@ def convert(devkit, years, split):
     for year in years:
         root = devkit / f'VOC{year}'
         lines = (root / f'ImageSets/Segmentation/{split}.txt').read_text()
-        found = [line.split()[0] for line in lines.splitlines()]
+        found = [line.split()[0] for line in lines.splitlines() if line]
         if '2007' in years:
             again = [name for name in found if name.startswith('2007_')]
             counts['again'] += len(again)
@@ -93,13 +93,12 @@ def convert(devkit, years, split):
             counts[fate] += 1
             rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
             rle['counts'] = rle['counts'].decode()
-            x1, y1, x2, y2 = box
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
                     image_id=image_id,
                     category_id=category,
-                    bbox=[x1, y1, x2 - x1, y2 - y1],
+                    bbox=list(box),
                     segmentation=rle,
                     area=int(mask.sum()),
                     iscrowd=int(fate != 'used'),
@@ -115,7 +114,11 @@ def convert(devkit, years, split):
 def read_image(root, name, problems):
     """Reads an image's objects as ``(category, box, mask, fate)``."""
     path = root / f'Annotations/{name}.xml'
-    boxes = [read_object(node, path) for node in find_objects(path)]
+    try:
+        nodes = ElementTree.parse(path).findall('object')
+    except ElementTree.ParseError as error:
+        raise ValueError(f'{path} is not whole XML: {error}') from None
+    boxes = [read_object(node, path) for node in nodes]
     instances = read_png(root / f'SegmentationObject/{name}.png')
     classes = read_png(root / f'SegmentationClass/{name}.png')
     height, width = instances.shape
@@ -154,15 +157,8 @@ def read_image(root, name, problems):
     return width, height, objects
 
 
-def find_objects(path):
-    try:
-        return ElementTree.parse(path).findall('object')
-    except ElementTree.ParseError as error:
-        raise ValueError(f'{path} is not whole XML: {error}') from None
-
-
 def read_object(node, path):
-    """Reads category, box as x1, y1, x2, y2, and whether it is difficult."""
+    """Reads category, box as x, y, w, h, and whether it is difficult."""
     name = node.findtext('name')
     if name not in CLASSES:
         raise ValueError(f'{path}: {name!r} is none of the classes of VOC')
@@ -175,7 +171,7 @@ def read_object(node, path):
             f'{path}: box of a {name} is {x1}, {y1}, {x2}, {y2}, which is none'
         )
     # VOC counts pixels from 1, and the last one is inside
-    box = (x1 - 1, y1 - 1, x2, y2)
+    box = (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1)
     return CLASSES.index(name) + 1, box, node.findtext('difficult') == '1'
 
 
@@ -197,7 +193,8 @@ def find_problem(category, box, mask, instances, classes):
         return 'a box without a mask'
     kernel = np.ones((2 * BORDER + 1,) * 2, np.uint8)
     near = cv2.dilate(mask.astype(np.uint8), kernel).astype(bool)
-    iou = compute_iou(box, find_box(mask | (near & (instances == VOID))))
+    seen = find_box(mask | (near & (instances == VOID)))
+    iou = coco_mask.iou(np.array([box]), np.array([seen]), [0]).item()
     if iou < MIN_IOU:
         return f'box and mask overlap with IoU {iou:.2f}'
     found = majority(classes[mask])
@@ -214,32 +211,18 @@ def majority(values):
 
 
 def find_box(mask):
-    rows, columns = np.nonzero(mask)
-    return (
-        float(columns.min()),
-        float(rows.min()),
-        float(columns.max() + 1),
-        float(rows.max() + 1),
-    )
+    return cv2.boundingRect(mask.astype(np.uint8))
 
 
 def fill_box(box, shape):
-    x1, y1, x2, y2 = (round(value) for value in box)
+    x, y, w, h = (round(value) for value in box)
     mask = np.zeros(shape, bool)
-    mask[max(y1, 0) : y2, max(x1, 0) : x2] = True
+    mask[max(y, 0) : y + h, max(x, 0) : x + w] = True
     return mask
 
 
-def compute_iou(a, b):
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    inter = max(width, 0) * max(height, 0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return inter / (sum(areas) - inter)
-
-
-def main(args=None):
-    args = parse_args(args)
+def main():
+    args = parse_args()
     devkit = Path(args.devkit)
     try:
         content, counts, problems = convert(devkit, args.years, args.split)
