@@ -17,10 +17,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from filelock import FileLock, Timeout
 from study import ROOT, Study, Variant, load_study, record_path
 
+COMMAND = [sys.executable, __file__]
 #: what a run ends with where another process is at it
 ELSEWHERE = 75
 
@@ -35,12 +37,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help='only this one')
     parser.add_argument(
         '--jobs', type=int, default=1, help='runs at a time, 1 by default'
-    )
-    parser.add_argument(
-        '--threads',
-        type=int,
-        default=1,
-        help='of each run, 1 by default; others change the last digits',
     )
     parser.add_argument(
         '--results',
@@ -95,13 +91,11 @@ class Run:
             return 'running'
 
 
-def do_run(run: Run, threads: int) -> int:
+def do_run(run: Run) -> int:
     """Does a run in this process, unless it is done already."""
     # the hosts take seconds, which whoever starts runs need not wait
-    import torch
     from one_run import execute
 
-    torch.set_num_threads(threads)
     try:
         with run.lock():
             if not run.record.is_file():
@@ -113,55 +107,44 @@ def do_run(run: Run, threads: int) -> int:
     return 0
 
 
-class Pool:
-    """Does runs in processes of their own, several at a time."""
+def do_all(runs: list[Run], argv: list[str], jobs: int) -> bool:
+    """Does runs in processes of their own, and says whether all are done."""
+    processes: list[subprocess.Popen] = []
+    stopping = Event()
 
-    def __init__(self, argv: list[str], args: argparse.Namespace):
-        self.command = [sys.executable, __file__, *argv]
-        self.jobs = args.jobs
-        threads = str(args.threads)
-        self.env = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
-        self.processes = []
-        self.stopping = False
-
-    def work(self, runs: list[Run]) -> bool:
-        """Does all runs, and says whether all are done."""
-        with ThreadPoolExecutor(self.jobs) as threads:
-            try:
-                return all([*threads.map(self._do, runs)])
-            finally:  # a signal
-                self.stopping = True
-                for process in self.processes:
-                    process.terminate()
-
-    def _do(self, run):
+    def do(run):
         path = run.work_dir / 'run.log'
         path.parent.mkdir(parents=True, exist_ok=True)
+        one = ['--variant', run.variant.name, '--seed', str(run.seed)]
         print(f'{run}: start', flush=True)
         with path.open('a') as log:
             process = subprocess.Popen(
-                [
-                    *(*self.command, '--variant', run.variant.name),
-                    *('--seed', str(run.seed)),
-                ],
-                env={**os.environ, **self.env},
-                stdout=log,
-                stderr=log,
+                [*COMMAND, *argv, *one], stdout=log, stderr=log
             )
-        self.processes.append(process)
-        if self.stopping:  # while it was started
+        processes.append(process)
+        if stopping.is_set():  # while it was started
             process.terminate()
         code = process.wait()
-        if not self.stopping:
+        if not stopping.is_set():
             last = path.read_text(errors='replace').strip().splitlines()[-1:]
             failed = f'FAILED, see {path}: ' * (code not in (0, ELSEWHERE))
             print(f'{failed}{"".join(last) or run}', flush=True)
         return code == 0
 
+    with ThreadPoolExecutor(jobs) as threads:
+        try:
+            return all([*threads.map(do, runs)])
+        finally:  # a signal
+            stopping.set()
+            for process in processes:
+                process.terminate()
+
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = parse_args(argv)
+    # with others the last digits differ; torch is not imported yet
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
     study = load_study(args.study)
     work_dir = Path(args.work_dir, study.name).resolve()
     runs = [
@@ -180,11 +163,11 @@ def main(argv: list[str] | None = None) -> int:
             print(f'{run}: {run.find_state()}')
         return 0
     if args.variant is not None and args.seed is not None:
-        return do_run(runs[0], args.threads)
+        return do_run(runs[0])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     todo = [run for run in runs if not run.record.is_file()]
-    return int(not Pool(argv, args).work(todo))
+    return int(not do_all(todo, argv, args.jobs))
 
 
 def _stop(*_):

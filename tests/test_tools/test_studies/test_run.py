@@ -10,6 +10,7 @@ import time
 from multiprocessing import get_context
 
 import pytest
+import torch
 from filelock import FileLock
 from tool_runs import run_tool
 
@@ -51,7 +52,7 @@ def test_record_tells_what_was_trained_and_found(toy):
     off = record['evaluations']['off']['accuracy/top1']
     for found in (*by_step.values(), off):  # of 12 images
         assert round(found * 12 / 100, 3).is_integer()
-    assert record['environment']['threads'] == 1
+    assert record['environment']['threads'] == torch.get_num_threads()
     assert 'mmengine' in ' '.join(record['environment'])
     assert 'date' not in record['environment']
     assert str(toy.folder) not in json.dumps(record)
@@ -108,17 +109,12 @@ def test_killed_run_goes_on_and_ends_as_one_left_alone(toy):
 
 @pytest.fixture
 def pool(toy, study_tools, monkeypatch):
-    """Command line of a study whose runs are not trained, in a pool."""
+    """run.py, whose runs are not trained."""
     module = study_tools['run']
     results = toy.folder / 'results'
     results.mkdir()
-
-    class Pool(module.Pool):
-        def __init__(self, argv, args):
-            super().__init__(argv, args)
-            self.command = [sys.executable, '-c', CHILD, str(results)]
-
-    monkeypatch.setattr(module, 'Pool', Pool)
+    command = [sys.executable, '-c', CHILD, str(results)]
+    monkeypatch.setattr(module, 'COMMAND', command)
     numbers = signal.SIGINT, signal.SIGTERM
     handlers = [signal.getsignal(number) for number in numbers]
     yield module.main

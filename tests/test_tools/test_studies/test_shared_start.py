@@ -44,6 +44,7 @@ class _KeepStartHook(Hook):
         seen.append(torch.stack(list(data_batch['inputs'])))
 
 
+@pytest.mark.slow
 def test_networks_start_alike_and_see_the_same_images(
     toy, study_tools, monkeypatch
 ):
