@@ -71,6 +71,7 @@ def kernel(tmp_path, monkeypatch):
     monkeypatch.setenv('JUPYTER_PATH', str(tmp_path / 'jupyter'))
 
 
+@pytest.mark.slow
 def test_it_runs(kernel, tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (at,) = (

@@ -4,9 +4,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmba2m.models.attentions.ba2m import BA2M
+from mmba2m.models.attentions import BA2M
 
 
 @dataclass
@@ -17,13 +17,13 @@ class Attention:
     and ``None`` for branches that the module does not have.
 
     Attributes:
-        name (str): Of the module in the network.
-        sar (Tensor): SARs (Eq. 9), shape (N,).
-        weights (Tensor): What the module multiplied the samples with, (N,).
-        channel (Tensor | None): Shape (N, C).
-        local_spatial (Tensor | None): Shape (N, H, W).
-        global_spatial (Tensor | None): Shape (N, ⌈H/2⌉, ⌈W/2⌉).
-        note (str): What a reader of the weights has to know, or ''.
+        name: Of the module in the network.
+        sar: SARs (Eq. 9), shape (N,).
+        weights: What the module multiplied the samples with, (N,).
+        channel: Shape (N, C).
+        local_spatial: Shape (N, H, W).
+        global_spatial: Shape (N, ⌈H/2⌉, ⌈W/2⌉).
+        note: What a reader of the weights has to know, or ''.
     """
 
     name: str
@@ -36,20 +36,20 @@ class Attention:
 
 
 @torch.no_grad()
-def collect_attention(model, inputs, over_batch=True):
+def collect_attention(
+    model: nn.Module, inputs: Tensor, over_batch: bool = True
+) -> dict[str, Attention]:
     """Runs backbone and neck on a batch and watches the BA²M modules.
 
     Args:
-        model (nn.Module): A detector or classifier, in ``eval()``.
-        inputs (Tensor): What its data preprocessor makes of a batch, shape
-            (N, C, H, W).
-        over_batch (bool): Whether the modules weigh over this batch, as in
-            training, except where they are in mode 'identity'; if not, they
-            weigh as they are set. Defaults to True.
+        model: A detector or classifier, in ``eval()``.
+        inputs: What its data preprocessor makes of a batch, (N, C, H, W).
+        over_batch: Whether the modules weigh over this batch, as in training,
+            except where they are in mode 'identity'; if not, they weigh as
+            they are set. Defaults to True.
 
     Returns:
-        dict[str, Attention]: By the name of the module, in the order in
-        which they ran.
+        By the name of the module, in the order in which they ran.
 
     Raises:
         ValueError: If there is no BA²M module, or one weighs something else
@@ -82,7 +82,7 @@ def collect_attention(model, inputs, over_batch=True):
             stack.callback(handle.remove)
             if over_batch and module.inference != 'identity':
                 stack.enter_context(_weigh_over_batch(module))
-        model.extract_feat(inputs)
+        model.extract_feat(inputs)  # type: ignore[operator]
     return collected
 
 

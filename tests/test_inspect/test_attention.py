@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.inspect import collect_attention
+from mmba2m.models.attentions.ba2m import BA2M
 
 
 class Network(nn.Module):
