@@ -7,6 +7,7 @@ and the upstream gradient; it returns what must agree.
 
 import contextlib
 from datetime import timedelta
+from functools import partial
 from unittest import mock
 
 import torch
@@ -66,14 +67,10 @@ def run_compiled(module, x, upstream):
     return run_module(module, x, upstream, compiled)
 
 
-def run_checkpointed(module, x, upstream, use_reentrant):
+def run_checkpointed(module, x, upstream, use_reentrant=False):
     """As a host's ``with_cp`` does."""
-    results = run_module(
-        module,
-        x,
-        upstream,
-        lambda x: checkpoint(module, x, use_reentrant=use_reentrant),
-    )
+    call = partial(checkpoint, module, use_reentrant=use_reentrant)
+    results = run_module(module, x, upstream, call)
     del results['running_normalizer']  # updated twice, as batch norms are
     return results
 
@@ -116,20 +113,20 @@ def run_alone(module, x, upstream):
     return dict(y=x if last else module(x).detach())
 
 
-def make_network(**kwargs):
+def make_network():
     torch.manual_seed(5)
-    norm_cfg = dict(type='GN', num_groups=1)
-    return nn.Sequential(
-        nn.Conv2d(8, 8, 3, padding=1),
-        nn.ReLU(),
-        BA2M(8, 2, norm_cfg=norm_cfg, zero_init=False, **kwargs),
-        nn.Conv2d(8, 8, 3, padding=1),
-        nn.ReLU(),
-        BA2M(8, 4, norm_cfg=norm_cfg, zero_init=False, **kwargs),
-    ).double()
+    layers = []
+    for reduction in (2, 4):
+        norm_cfg = dict(type='GN', num_groups=1)
+        layers += [
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.ReLU(),
+            BA2M(8, reduction, norm_cfg=norm_cfg, zero_init=False),
+        ]
+    return nn.Sequential(*layers).double()
 
 
-def train_network(network, x, target, accumulate=1, steps=5):
+def train_network(network, x, target, accumulate=1):
     """SGD on the mean of all samples; each step starts from new targets."""
     ranks, wrapped = 1, network
     if distributed.is_initialized():
@@ -137,11 +134,10 @@ def train_network(network, x, target, accumulate=1, steps=5):
         wrapped = DistributedDataParallel(network, broadcast_buffers=False)
     total = sum_over_ranks([torch.tensor(len(x))])[0].item()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-    for step in range(steps):
+    for step in range(5):
         for part in range(accumulate):
-            last = part == accumulate - 1
             no_sync = contextlib.nullcontext
-            if ranks > 1 and not last:
+            if ranks > 1 and part < accumulate - 1:
                 no_sync = wrapped.no_sync
             with no_sync():
                 loss = (wrapped(x + part) - target * step).square().sum()
@@ -152,35 +148,40 @@ def train_network(network, x, target, accumulate=1, steps=5):
     return dict(state=[v.clone() for v in network.state_dict().values()])
 
 
-MODULE, NETWORK = make_frozen, make_network
-#: name: what is built, with which arguments, and what is done with it
+#: what is done; with a module, if nothing else is said
 SCENARIOS = dict(
-    plain=(MODULE, {}, run_module, {}),
-    as_printed=(MODULE, dict(scale_by_batch=False), run_module, {}),
-    equal=(MODULE, {}, run_module, {}),
-    empty=(MODULE, {}, run_module, {}),
-    nobody=(MODULE, {}, run_module, {}),
-    grouped=(MODULE, {}, run_grouped, {}),
-    checkpointed=(MODULE, {}, run_checkpointed, dict(use_reentrant=False)),
-    reentrant=(MODULE, {}, run_checkpointed, dict(use_reentrant=True)),
-    ddp=(NETWORK, {}, train_network, {}),
-    accumulated=(NETWORK, {}, train_network, dict(accumulate=2)),
-    local=(MODULE, dict(sync_batch=False), run_module, {}),
-    alone=(MODULE, dict(inference='batch'), run_alone, {}),
-    counting=(MODULE, {}, run_counting, {}),
-    compiled=(MODULE, {}, run_compiled, {}),
+    plain=run_module,
+    as_printed=run_module,
+    equal=run_module,
+    empty=run_module,
+    nobody=run_module,
+    local=run_module,
+    grouped=run_grouped,
+    checkpointed=run_checkpointed,
+    reentrant=partial(run_checkpointed, use_reentrant=True),
+    ddp=train_network,
+    accumulated=partial(train_network, accumulate=2),
+    alone=run_alone,
+    counting=run_counting,
+    compiled=run_compiled,
 )
+OPTIONS = dict(
+    as_printed=dict(scale_by_batch=False),
+    local=dict(sync_batch=False),
+    alone=dict(inference='batch'),
+)
+NUM_SAMPLES = dict(empty=(0, 2, 4), nobody=(0, 0, 0))
 
 
 def run(name, *ranks):
     """Runs a scenario on the samples of these ranks, by default of all."""
-    sizes = dict(empty=(0, 2, 4), nobody=(0, 0, 0)).get(name, SIZES)
+    sizes = NUM_SAMPLES.get(name, SIZES)
     batch = [
         torch.cat([tensor.split(sizes)[rank] for rank in ranks or range(3)])
         for tensor in make_batch(sum(sizes), name == 'equal')
     ]
-    build, build_args, scenario, args = SCENARIOS[name]
-    return scenario(build(**build_args), *batch, **args)
+    build = make_network if name in ('ddp', 'accumulated') else make_frozen
+    return SCENARIOS[name](build(**OPTIONS.get(name, {})), *batch)
 
 
 def work(rank, folder, names):

@@ -45,17 +45,6 @@ def test_branches_equal_the_literal_form(d, size, training):
         assert_near(branch(x), literal(branch, x))
 
 
-@pytest.mark.parametrize('num_heads', [1, 2, 4])
-@pytest.mark.parametrize('max_kv_size', [None, 1, 2, 4, 5])
-def test_heads_attend_separately_to_pooled_keys(max_kv_size, num_heads):
-    branch = GlobalSpatialAttention(8, 8, BN, num_heads, max_kv_size).double()
-    x = make_input(2, 8, 12, 9)  # 6 × 5 positions
-    randomize(branch)
-    expected = oracle.global_attention(branch, x, num_heads, max_kv_size)
-    assert branch(x).shape == (2, 1, 6, 5)
-    assert_near(branch(x), expected)
-
-
 @pytest.mark.parametrize('size', [(12, 9), (11, 12), (1, 12)])
 def test_keys_and_values_within_the_limit_are_untouched(size):
     x = make_input(2, 8, *size)
