@@ -160,20 +160,13 @@ cached_wheel() {
     compgen -G "$wheels/${mmcv/-/_}-$(pinned "$mmcv")-$tag-*.whl"
 }
 
-show_ninja() { # shows only how far the build is, keeps the rest in $tmp/err
-    local line end='\n' shown=-10
-    [ -t 1 ] && end='\r'
-    while IFS= read -r line; do
-        printf '%s\n' "$line" >>"$tmp/err"
-        if [[ $line =~ ^[[:space:]]*\[([0-9]+)/([0-9]+)\] ]]; then
-            if [ -t 1 ] || ((BASH_REMATCH[1] >= shown + 5)); then
-                shown=${BASH_REMATCH[1]}
-                printf "setup: building mmcv's ops %d/%d$end" \
-                    "$shown" "${BASH_REMATCH[2]}"
-            fi
+show_ninja() { # shows only how far the build is, keeps all of it in $tmp/err
+    local line
+    tee -a "$tmp/err" | while IFS= read -r line; do
+        if [[ $line =~ ^[[:space:]]*\[([0-9]*[05]/[0-9]+)\] ]]; then
+            say "building mmcv's ops ${BASH_REMATCH[1]}"
         fi
     done
-    [ ! -t 1 ] || echo
 }
 
 build_ops() { # leaves the wheel in $wheels, all of it or nothing
