@@ -10,6 +10,7 @@ from .context_block import GC
 from .eca import ECA
 from .ge import GE
 from .positions import FEATURE_MAP_POSITIONS
+from .running_bn import RunningBN
 from .saam import SAAM
 from .sasa import SASA
 from .se import SE
@@ -34,4 +35,5 @@ __all__ = [
     'AAConv2d',
     'AWConv2d',
     'BridgeAttention',
+    'RunningBN',
 ]

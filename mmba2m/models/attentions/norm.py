@@ -1,6 +1,7 @@
 """The norm of the attention modules, also for pooled maps."""
 
 import math
+import warnings
 from typing import Any
 
 import torch.nn.functional as F
@@ -9,6 +10,72 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+
+
+def find_dead_norms(module: nn.Module) -> list[str]:
+    """Lists the batch norms in a module that are frozen without statistics.
+
+    A host with ``norm_eval`` freezes them where they are; unless a checkpoint
+    brought statistics, nothing is normalised, now and for ever.
+
+    Args:
+        module: In a network that trains.
+
+    Returns:
+        The names of the norms, relative to the module.
+    """
+    return [
+        name
+        for name, norm in module.named_modules()
+        if isinstance(norm, _BatchNorm)
+        and norm.track_running_stats
+        and not norm.training
+        and norm.num_batches_tracked == 0
+    ]
+
+
+def check_norm_kind(module: nn.Module, state: dict, prefix: str) -> None:
+    """Refuses weights that were trained with another kind of norm.
+
+    Args:
+        module: What they are loaded into.
+        state: A state dict, with the weights or without.
+        prefix: Of the module's keys in it.
+
+    Raises:
+        ValueError: If one has norms with running statistics, the other not.
+    """
+    loaded = [key for key in state if key.startswith(prefix)]
+    own, other = (
+        any(key.endswith('running_mean') for key in keys)
+        for keys in (module.state_dict(), loaded)
+    )
+    if own != other and any(key.endswith('norm.weight') for key in loaded):
+        norm = "type='BN'" if other else "type='GN', num_groups=1"
+        raise ValueError(
+            f'{prefix[:-1]}: the weights were trained with another kind of '
+            f'norm; set norm_cfg of the module to dict({norm})'
+        )
+
+
+def warn_of_dead_norms(modules: dict[str, nn.Module]) -> None:
+    """Names the attention modules whose norms are frozen and dead.
+
+    Args:
+        modules: Attention modules by name, in a network that trains.
+    """
+    dead = {
+        type(module).__name__: name
+        for name, module in modules.items()
+        if find_dead_norms(module)
+    }
+    for kind, name in dead.items():
+        warnings.warn(
+            f'{kind}: batch norms of {name} and others are frozen (norm_eval) '
+            'at their initial statistics, so they normalise nothing. Set '
+            "norm_cfg of the module to dict(type='mmba2m.RunningBN').",
+            stacklevel=4,
+        )
 
 
 class BranchNorm(nn.Module):

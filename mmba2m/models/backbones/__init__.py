@@ -4,6 +4,8 @@ from importlib import import_module
 
 from mmba2m import HOSTS
 
+from .attention_backbone import AttentionBackbone
+
 FILES = dict(
     mmdet=['mmdet_resnet'],
     mmpretrain=[
@@ -15,3 +17,5 @@ FILES = dict(
 for host, names in FILES.items():
     for name in names if host in HOSTS else ():
         import_module(f'{__name__}.{name}')
+
+__all__ = ['AttentionBackbone']

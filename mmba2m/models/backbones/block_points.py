@@ -10,11 +10,16 @@ from torch import nn
 
 
 def find_convs(block):
-    """Lists the names of the convolutions of a block, in their order."""
-    names = []
-    while hasattr(block, f'conv{len(names) + 1}'):
-        names.append(f'conv{len(names) + 1}')
-    return names
+    """Lists the names of the convolutions of a block, in their order.
+
+    None, where they are not ``conv1`` to ``convN``, each with its norm:
+    Res2Net and ResNeSt have others in the place of ``conv2``.
+    """
+    numbers = [i for i in range(1, 4) if hasattr(block, f'conv{i}')]
+    gap = numbers != [*range(1, len(numbers) + 1)]
+    if gap or not all(hasattr(block, f'norm{i}') for i in numbers):
+        return []
+    return [f'conv{i}' for i in numbers]
 
 
 def find_positions(block):

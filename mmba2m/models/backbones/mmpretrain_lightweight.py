@@ -36,13 +36,6 @@ class DenseNet_CIFAR(DenseNet):
 class BA2MDenseNet_CIFAR(BA2MStagesMixin, DenseNet_CIFAR):
     """DenseNet with BA²M after its transitions, as ``transitions.i.ba2m``."""
 
-    def _stages(self):
-        widths = [layer.conv.out_channels for layer in self.transitions[:-1]]
-        widths.append(self.transitions[-1][0].num_features)
-        return [
-            (i, f'transitions.{i}', width) for i, width in enumerate(widths)
-        ]
-
 
 @MODELS.register_module()
 class ShuffleNetV2_CIFAR(ShuffleNetV2):
@@ -57,13 +50,6 @@ class ShuffleNetV2_CIFAR(ShuffleNetV2):
 @MODELS.register_module()
 class BA2MShuffleNetV2_CIFAR(BA2MStagesMixin, ShuffleNetV2_CIFAR):
     """ShuffleNetV2 with BA²M after its three stages, as ``layers.i.ba2m``."""
-
-    def _stages(self):
-        return [
-            # a block puts out its second branch beside as many channels
-            (i, f'layers.{i}', 2 * layer[-1].branch2[-1].out_channels)
-            for i, layer in enumerate(self.layers[:-1])
-        ]
 
 
 @MODELS.register_module()
@@ -92,12 +78,6 @@ class MobileNetV2_CIFAR(MobileNetV2):
 class BA2MMobileNetV2_CIFAR(BA2MStagesMixin, MobileNetV2_CIFAR):
     """MobileNetV2 with BA²M after its seven stages, as ``layer{i}.ba2m``."""
 
-    def _stages(self):
-        return [
-            (i, name, getattr(self, name)[-1].conv[-1].out_channels)
-            for i, name in enumerate(self.layers[:-1])
-        ]
-
 
 @MODELS.register_module()
 class EfficientNet_CIFAR(EfficientNet):
@@ -114,9 +94,3 @@ class BA2MEfficientNet_CIFAR(BA2MStagesMixin, EfficientNet_CIFAR):
 
     The first of them is ``layers.1``, behind the stem.
     """
-
-    def _stages(self):
-        return [
-            (i, f'layers.{i}', self.layers[i][-1].linear_conv.out_channels)
-            for i in range(1, len(self.layers) - 1)
-        ]

@@ -5,32 +5,13 @@ All take the arguments of MMPretrain's network of that name, and those of
 in CIFAR is one 3×3 convolution, for small images.
 """
 
-import re
-from typing import Any
-
 from mmpretrain.models.backbones import ResNet, ResNet_CIFAR, ResNeXt
 from mmpretrain.models.backbones.resnext import Bottleneck
 from mmpretrain.registry import MODELS
 
+from .attention_backbone import LayerDepthMixin
 from .ba2m_stages import BA2MStagesMixin
 from .slots import AttentionMixin
-
-
-class LayerDepthMixin:
-    """What layer-wise learning rate decay asks MMPretrain's ResNet for."""
-
-    def get_layer_depth(
-        self: Any, param_name: str, prefix: str = ''
-    ) -> tuple[int, int]:
-        """Gives what is behind a stage the depth of the stage's last block."""
-        match = re.match(
-            rf'({re.escape(prefix)}layer(\d+)\.)[^\d.][^.]*(\..*)', param_name
-        )
-        if match:
-            before, stage, behind = match.groups()
-            last_block = self.stage_blocks[int(stage) - 1] - 1
-            param_name = f'{before}{last_block}{behind}'
-        return super().get_layer_depth(param_name, prefix)  # type: ignore
 
 
 @MODELS.register_module()

@@ -10,6 +10,7 @@ from mmengine.model.weight_init import PretrainedInit
 from mmengine.utils import to_2tuple
 
 from mmba2m.models.attentions.names import find_attention
+from mmba2m.models.attentions.norm import warn_of_dead_norms
 from mmba2m.models.attentions.positions import FEATURE_MAP_POSITIONS
 
 from .block_points import (
@@ -20,6 +21,8 @@ from .block_points import (
     run_behind,
     run_on_all,
 )
+from .calls import check_calls
+from .stages import Stage, append_to, find_stages
 
 _STAGE = 'after_stage'
 
@@ -35,13 +38,13 @@ class AttentionMixin:
     """Backbone with attention modules in its blocks or behind its stages.
 
     Mixed in before a ResNet of a host: ``attention=dict(type='SE')`` is all
-    that a config needs. The modules are
-    children of the blocks, or the last of ``layer{i}``, under the names that
-    MMCV gives plugins: no key of the host changes, a plain ResNet checkpoint
-    loads with only the modules' keys missing, and ``frozen_stages``,
-    ``norm_eval``, ``with_cp`` and ``out_indices`` keep their meaning. Other
-    backbones say in ``_stages`` where their stages end; they take modules
-    behind the stages only.
+    that a config needs. The modules are children of the blocks, or the last
+    of ``layer{i}``, under the names that MMCV gives plugins: no key of the
+    host changes, a plain ResNet checkpoint loads with only the modules' keys
+    missing, and ``frozen_stages``, ``norm_eval``, ``with_cp`` and
+    ``out_indices`` keep their meaning. What is behind a frozen stage trains
+    all the same. Other backbones say in ``_stages`` where their stages end;
+    they take modules behind the stages only.
 
     Positions:
 
@@ -90,6 +93,8 @@ class AttentionMixin:
         ValueError: If there is no module of that type, or it does not fit.
     """
 
+    _behind_stages: tuple[str, ...] = ()  # the host freezes while it is built
+
     def __init__(
         self,
         *args: Any,
@@ -98,14 +103,17 @@ class AttentionMixin:
     ):
         super().__init__(*args, **kwargs)
         # now, as some backbones find it by the last layer of a stage
-        self._stage_list = self._stages()
+        self._stage_list = [Stage(*stage) for stage in self._stages()]
         self.attention_names: list[str] = []
+        self._norms_checked = False
         self._add_attention(to_entries(attention))
+        self._calls_checked = False
+        self.register_forward_pre_hook(check_calls)
 
     def init_weights(self):
         """Initialises the host's layers, then the modules by their own."""
         super().init_weights()
-        cfgs = self.init_cfg or []
+        cfgs = getattr(self, 'init_cfg', None) or []
         cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs
         if any(cfg['type'] in ('Pretrained', PretrainedInit) for cfg in cfgs):
             return
@@ -117,13 +125,32 @@ class AttentionMixin:
             ):
                 module.init_weights()
 
+    def train(self, mode=True):
+        """Sets the mode, as the host does; names norms that stay dead."""
+        super().train(mode)
+        if mode and not self._norms_checked:
+            self._norms_checked = True
+            modules = {n: self.get_submodule(n) for n in self.attention_names}
+            warn_of_dead_norms(modules)
+        return self
+
+    def _freeze_stages(self):
+        """Freezes the stages, but not what is behind them and new."""
+        behind = [self.get_submodule(name) for name in self._behind_stages]
+        kept = [(p, p.requires_grad) for m in behind for p in m.parameters()]
+        getattr(super(), '_freeze_stages', lambda: None)()
+        for module in behind:
+            module.train(self.training)
+        for parameter, requires_grad in kept:
+            parameter.requires_grad = requires_grad
+
     def _stages(self):
         """Lists each stage: its index in ``out_indices``, name and width."""
-        # the width of a ResNet doubles from stage to stage
-        return [
-            (i, name, self.feat_dim // 2 ** (self.num_stages - 1 - i))
-            for i, name in enumerate(self.res_layers)
-        ]
+        return find_stages(self)
+
+    def _uses(self, index):
+        """Whether the map of a stage is put out, or leads to one that is."""
+        return index <= max(getattr(self, 'out_indices', [index]))
 
     def _add_attention(self, entries):
         entries = [_Entry(self, entry) for entry in entries]
@@ -131,14 +158,14 @@ class AttentionMixin:
         # modules, and what is behind a stage is none of its blocks
         entries.sort(key=lambda e: (e.behind_stage, not e.replaces_conv))
         for entry in entries:
-            for cfg, (index, name, width) in zip(
-                entry.cfgs, self._stage_list, strict=True
-            ):
+            for cfg, stage in zip(entry.cfgs, self._stage_list, strict=True):
                 if cfg is None:
                     continue
-                added = entry.fill(self, name, width, cfg)
+                added = entry.fill(self, stage, cfg)
                 self.attention_names += added
-                if index > max(self.out_indices):
+                if entry.behind_stage:
+                    self._behind_stages = (*self._behind_stages, *added)
+                if not self._uses(stage.index):
                     for child in added:
                         self.get_submodule(child).requires_grad_(False)
         self._freeze_stages()
@@ -155,11 +182,14 @@ class _Entry:
             )
         cfg = dict(cfg)
         self.cls = find_attention(cfg.pop('type'))
+        frozen_norm = getattr(self.cls, 'frozen_norm_cfg', None)
+        if frozen_norm and getattr(backbone, 'norm_eval', False):
+            cfg.setdefault('norm_cfg', frozen_norm)
         self.reads_all = hasattr(self.cls, 'from_convs')
         self.factory = self.cls.from_convs if self.reads_all else self.cls
 
         stages = backbone._stage_list
-        block = next(backbone.get_submodule(stages[0][1]).children())
+        block = next(backbone.get_submodule(stages[0].name).children(), None)
         self.points = find_positions(block)
         positions = getattr(self.cls, 'positions', FEATURE_MAP_POSITIONS)
         possible = [p for p in positions if p in self.points or p == _STAGE]
@@ -200,15 +230,17 @@ class _Entry:
             size = tuple(to_2tuple(size))
             self.cfgs[i] = dict(self.cfgs[i], map_size=size)
 
-    def fill(self, backbone, name, width, cfg):
+    def fill(self, backbone, stage, cfg):
         """Fills one stage and returns the names of what was added."""
-        stage = backbone.get_submodule(name)
+        name = stage.name
+        parent = backbone.get_submodule(name)
         if self.behind_stage:
             with _naming(name):
-                self._add(stage, self.factory(in_channels=width, **cfg))
+                self._add(parent, self.factory(in_channels=stage.width, **cfg))
+            append_to(backbone, stage, self.name)
             return [f'{name}.{self.name}']
         added = []
-        for child, block in stage.named_children():
+        for child, block in parent.named_children():
             with _naming(f'{name}.{child}'):
                 at = self._put_into(block, cfg)
             added.append(f'{name}.{child}.{at}')

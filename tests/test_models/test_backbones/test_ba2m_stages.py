@@ -8,7 +8,8 @@ from mmengine.runner import save_checkpoint
 from networks import make_images, randomize, train
 
 from mmba2m import HOSTS
-from mmba2m.models.attentions.ba2m import BA2M
+from mmba2m.models.attentions import BA2M, RunningBN
+from mmba2m.models.attentions.norm import BranchNorm
 
 pytestmark = [
     pytest.mark.filterwarnings('ignore:BA2M'),
@@ -197,7 +198,10 @@ def test_what_does_not_fit_is_named_with_its_layer(host, options, message):
 def test_every_trainable_parameter_gets_a_gradient(
     host, frozen_stages, out_indices, norm_eval
 ):
-    """Distributed training finds none that is unused."""
+    """Distributed training finds none that is unused.
+
+    What is behind a frozen stage is new, so it trains.
+    """
     network = build(
         host,
         out_indices=out_indices,
@@ -206,43 +210,83 @@ def test_every_trainable_parameter_gets_a_gradient(
     )
     for i, stage in enumerate(stages(network)):
         # optimizers are built before the first call of train()
-        trains = i >= frozen_stages
-        assert stage.ba2m.training == trains
+        assert stage.ba2m.training
         for parameter in stage.ba2m.parameters():
-            used = trains and i <= max(out_indices)
-            assert parameter.requires_grad == used
+            assert parameter.requires_grad == (i <= max(out_indices))
     network.train()
     loss = sum(out.square().sum() for out in network(images(2)))
     if loss.requires_grad:
         loss.backward()
     for i, stage in enumerate(stages(network)):
-        frozen = i < frozen_stages
+        assert not any(
+            parameter.requires_grad
+            for name, parameter in stage.named_parameters()
+            if i < frozen_stages and not name.startswith('ba2m')
+        )
         for name, parameter in stage.ba2m.named_parameters():
-            used = not frozen and i <= max(out_indices)
+            used = i <= max(out_indices)
             assert parameter.requires_grad == used, (i, name)
             assert (parameter.grad is not None) == used, (i, name)
             if used:
                 assert parameter.grad.isfinite().all(), (i, name)
-        for module in stage.ba2m.modules():
-            batch_norm = isinstance(module, torch.nn.BatchNorm2d)
-            expected = not frozen and not (norm_eval and batch_norm)
-            assert module.training == expected
+        # in a host that freezes its norms, the module's go on
+        kind = RunningBN if norm_eval else torch.nn.BatchNorm2d
+        assert any(isinstance(m, kind) for m in stage.ba2m.modules())
+        assert all(m.training for m in stage.ba2m.modules())
 
 
-def test_frozen_stage_uses_population_weights(host):
-    network = train(randomize(build(host, frozen_stages=1)))
-    frozen, trained = network.layer1.ba2m, network.layer2.ba2m
-    frozen.running_normalizer.fill_(1.5)
-    seen = []
-    frozen.register_forward_hook(
-        lambda m, args, out: seen.append((*args, out))
+def test_what_a_user_freezes_stays_frozen(host):
+    network = build(host, frozen_stages=1)
+    network.layer1.ba2m.requires_grad_(False)
+    network.train()
+    assert not any(p.requires_grad for p in network.layer1.ba2m.parameters())
+    assert all(p.requires_grad for p in network.layer2.ba2m.parameters())
+
+
+@pytest.mark.parametrize('norm_eval', [True, False])
+def test_an_explicit_norm_wins(host, norm_eval):
+    gn = dict(type='GN', num_groups=1)
+    cfg = dict(reduction=4, norm_cfg=gn)
+    network = build(host, norm_eval=norm_eval, ba2m_cfg=cfg)
+    norms = [m.norm for m in network.modules() if isinstance(m, BranchNorm)]
+    assert all(isinstance(norm, torch.nn.GroupNorm) for norm in norms)
+    assert len(norms) == 4 * (2 + 4 + 2)
+
+
+@pytest.mark.parametrize('trained_with, other', [('BN', 'GN'), ('GN', 'BN')])
+def test_weights_of_another_kind_of_norm_are_refused(
+    host, trained_with, other
+):
+    cfgs = {
+        'BN': dict(type='BN'),
+        'GN': dict(type='GN', num_groups=1),
+    }
+    one, two = (
+        build(host, ba2m_cfg=dict(reduction=4, norm_cfg=cfgs[kind]))
+        for kind in (trained_with, other)
     )
-    network(images())
-    ((x, y),) = seen
-    w = frozen.sample_attention(x).exp() / 1.5
-    torch.testing.assert_close(y, x * w.view(-1, 1, 1, 1))
-    assert frozen.running_normalizer == 1.5
-    assert trained.running_normalizer > 1
+    message = f"layer1.ba2m: the weights .* dict.type='{trained_with}'"
+    with pytest.raises(ValueError, match=message):
+        two.load_state_dict(one.state_dict(), strict=False)
+    # a plain checkpoint has none, and running statistics are of one kind
+    plain = {k: v for k, v in one.state_dict().items() if 'ba2m' not in k}
+    two.load_state_dict(plain, strict=False)
+    if trained_with == 'BN':
+        build(host, norm_eval=True).load_state_dict(one.state_dict())
+
+
+def test_dead_norms_of_other_modules_are_named(host):
+    network = build(
+        host,
+        'AttentionResNet',
+        depth=50,
+        norm_eval=True,
+        attention=[dict(type='CBAM', reduction=2), dict(type='SE')],
+    )
+    with pytest.warns(UserWarning, match=r'CBAM: batch norms of layer') as told:
+        network.train()
+        network.train()
+    assert len(told) == 1
 
 
 def test_zero_init_starts_as_the_plain_network(host, tmp_path):

@@ -15,7 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmba2m.models.attentions.norm import BranchNorm
+from mmba2m.models.attentions.norm import (
+    BranchNorm,
+    check_norm_kind,
+    find_dead_norms,
+)
 from mmba2m.registry import MODELS
 
 from . import cpu
@@ -52,10 +56,11 @@ class BA2M(nn.Module):
         max_kv_size: The global branch pools its keys and values to at most
             this many per side, ``None`` for no limit. Defaults to 28, which
             leaves 224×224 images untouched.
-        norm_cfg: Norm in the branches. Under small or frozen batches take
-            one without batch, ``dict(type='GN', num_groups=1)``; at the end
-            of a branch it only scales and shifts. Defaults to
-            ``dict(type='BN')``.
+        norm_cfg: Norm in the branches. Defaults to ``dict(type='BN')``; in
+            the backbones of this package that freeze their norms
+            (``norm_eval``) to :class:`RunningBN`, which few images do not
+            mislead. Norms within the sample, as GN, only scale and shift at
+            the end of a branch.
         scale_by_batch: Whether the weights are scaled by N to a mean of 1;
             False is Eq. 12 to the letter, where they sum to 1, so that
             features shrink with the batch size. Defaults to True.
@@ -91,6 +96,7 @@ class BA2M(nn.Module):
     strength: Tensor
     running_normalizer: Tensor
     _abbr_ = 'ba2m'
+    frozen_norm_cfg = dict(type='mmba2m.RunningBN')  # where hosts freeze norms
     positions = (
         'after_stage',
         'residual',
@@ -120,15 +126,12 @@ class BA2M(nn.Module):
                 'BA2M needs 0 < reduction <= in_channels, got '
                 f'reduction={reduction} and in_channels={in_channels}'
             )
-        if not branches or not set(branches) <= set(BRANCHES):
-            raise ValueError(
-                f'branches must be some of {BRANCHES}, got {branches!r}'
-            )
-        if inference not in INFERENCE_MODES:
-            raise ValueError(
-                f'inference must be one of {INFERENCE_MODES}, '
-                f'got {inference!r}'
-            )
+        for name, value, known in (
+            ('branches', branches, BRANCHES),
+            ('inference', [inference], INFERENCE_MODES),
+        ):
+            if not value or not set(value) <= set(known):
+                raise ValueError(f'{name} must be of {known}, got {value!r}')
         if max_kv_size is not None and max_kv_size < 1:
             raise ValueError(
                 f'max_kv_size must be None or positive, got {max_kv_size}'
@@ -268,13 +271,12 @@ class BA2M(nn.Module):
     def _warn_of_norms(self, num_samples):
         """Names the usual start in detection; once, in the first batch."""
         self._norms_checked = True
-        norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
-        if any(not m.training and m.num_batches_tracked == 0 for m in norms):
+        if find_dead_norms(self):
             warnings.warn(
                 'BA2M: batch norms of the module are frozen (norm_eval) at '
                 'their initial statistics, so nothing normalises its '
-                'branches. Start from a BA2M checkpoint, or set norm_cfg of '
-                "ba2m_cfg to dict(type='GN', num_groups=1).",
+                'branches. Set norm_cfg of the module to '
+                "dict(type='mmba2m.RunningBN').",
                 stacklevel=3,
             )
         if self.channel is None or num_samples >= 4:
@@ -287,9 +289,14 @@ class BA2M(nn.Module):
             warnings.warn(
                 'BA2M: a batch norm of the channel branch has one value per '
                 f'sample, and the batch has N = {num_samples}. Set norm_cfg '
-                "of ba2m_cfg to dict(type='GN', num_groups=1), or use SyncBN.",
+                "of the module to dict(type='mmba2m.RunningBN'), or use "
+                'SyncBN.',
                 stacklevel=3,
             )
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        check_norm_kind(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:
         """Shows the arguments that submodules do not show."""
