@@ -10,6 +10,7 @@ from mmengine.model.weight_init import PretrainedInit
 from mmengine.utils import to_2tuple
 
 from mmba2m.models.attentions.names import find_attention
+from mmba2m.models.attentions.norm import warn_of_dead_norms
 from mmba2m.models.attentions.positions import FEATURE_MAP_POSITIONS
 
 from .block_points import (
@@ -37,13 +38,13 @@ class AttentionMixin:
     """Backbone with attention modules in its blocks or behind its stages.
 
     Mixed in before a ResNet of a host: ``attention=dict(type='SE')`` is all
-    that a config needs. The modules are
-    children of the blocks, or the last of ``layer{i}``, under the names that
-    MMCV gives plugins: no key of the host changes, a plain ResNet checkpoint
-    loads with only the modules' keys missing, and ``frozen_stages``,
-    ``norm_eval``, ``with_cp`` and ``out_indices`` keep their meaning. Other
-    backbones say in ``_stages`` where their stages end; they take modules
-    behind the stages only.
+    that a config needs. The modules are children of the blocks, or the last
+    of ``layer{i}``, under the names that MMCV gives plugins: no key of the
+    host changes, a plain ResNet checkpoint loads with only the modules' keys
+    missing, and ``frozen_stages``, ``norm_eval``, ``with_cp`` and
+    ``out_indices`` keep their meaning. What is behind a frozen stage trains
+    all the same. Other backbones say in ``_stages`` where their stages end;
+    they take modules behind the stages only.
 
     Positions:
 
@@ -92,6 +93,8 @@ class AttentionMixin:
         ValueError: If there is no module of that type, or it does not fit.
     """
 
+    _behind_stages: tuple[str, ...] = ()  # the host freezes while it is built
+
     def __init__(
         self,
         *args: Any,
@@ -102,6 +105,7 @@ class AttentionMixin:
         # now, as some backbones find it by the last layer of a stage
         self._stage_list = [Stage(*stage) for stage in self._stages()]
         self.attention_names: list[str] = []
+        self._norms_checked = False
         self._add_attention(to_entries(attention))
         self._calls_checked = False
         self.register_forward_pre_hook(check_calls)
@@ -120,6 +124,25 @@ class AttentionMixin:
                 module, 'is_init', False
             ):
                 module.init_weights()
+
+    def train(self, mode=True):
+        """Sets the mode, as the host does; names norms that stay dead."""
+        super().train(mode)
+        if mode and not self._norms_checked:
+            self._norms_checked = True
+            modules = {n: self.get_submodule(n) for n in self.attention_names}
+            warn_of_dead_norms(modules)
+        return self
+
+    def _freeze_stages(self):
+        """Freezes the stages, but not what is behind them and new."""
+        behind = [self.get_submodule(name) for name in self._behind_stages]
+        kept = [(p, p.requires_grad) for m in behind for p in m.parameters()]
+        getattr(super(), '_freeze_stages', lambda: None)()
+        for module in behind:
+            module.train(self.training)
+        for parameter, requires_grad in kept:
+            parameter.requires_grad = requires_grad
 
     def _stages(self):
         """Lists each stage: its index in ``out_indices``, name and width."""
@@ -140,10 +163,12 @@ class AttentionMixin:
                     continue
                 added = entry.fill(self, stage, cfg)
                 self.attention_names += added
+                if entry.behind_stage:
+                    self._behind_stages = (*self._behind_stages, *added)
                 if not self._uses(stage.index):
                     for child in added:
                         self.get_submodule(child).requires_grad_(False)
-        getattr(self, '_freeze_stages', lambda: None)()
+        self._freeze_stages()
 
 
 class _Entry:
@@ -157,6 +182,9 @@ class _Entry:
             )
         cfg = dict(cfg)
         self.cls = find_attention(cfg.pop('type'))
+        frozen_norm = getattr(self.cls, 'frozen_norm_cfg', None)
+        if frozen_norm and getattr(backbone, 'norm_eval', False):
+            cfg.setdefault('norm_cfg', frozen_norm)
         self.reads_all = hasattr(self.cls, 'from_convs')
         self.factory = self.cls.from_convs if self.reads_all else self.cls
 
