@@ -1,5 +1,5 @@
-# Stage 1 is frozen, so nothing would learn there. Batch norms are frozen, too:
-# a new one would keep its initial statistics.
+# Stage 1 is frozen, so nothing would learn there. Batch norms are frozen, too;
+# this one goes on.
 _base_ = '../faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py'
 
 model = dict(
@@ -8,7 +8,7 @@ model = dict(
         attention=dict(
             type='BridgeAttention',
             version=1,
-            norm_cfg=dict(type='GN', num_groups=1),
+            norm_cfg=dict(type='mmba2m.RunningBN'),
             stages=(False, True, True, True),
         ),
     )

@@ -4,6 +4,6 @@ _base_ = './retinanet_r50_fpn_1x_voc0712.py'
 model = dict(
     backbone=dict(
         type='BA2MResNet',
-        ba2m_cfg=dict(reduction=16, norm_cfg=dict(type='GN', num_groups=1)),
+        ba2m_cfg=dict(reduction=16),
     )
 )
