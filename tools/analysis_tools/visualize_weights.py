@@ -284,7 +284,8 @@ def main():
             pdf.savefig(page)
             table += rows
             low, high = one.weights.min(), one.weights.max()
-            print(f'{name}: weights {low:.3f} to {high:.3f} {one.note}')
+            note = f' {one.note}' if one.note else ''
+            print(f'{name}: weights {low:.3f} to {high:.3f}{note}')
     with open(out / 'weights.csv', 'w', newline='') as stream:
         writer = csv.DictWriter(stream, table[0])
         writer.writeheader()
