@@ -1,14 +1,27 @@
-"""The check of a config's data: what is there, and what suits it."""
+"""The check of a config's data: what is there, and what the host makes of it."""
 
 import os
 import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmengine.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dist import is_main_process
 
 from .class_folders import check_class_folders, list_folders
 from .coco import check_coco, read_json
+from .common import Finding
+from .datasets import (
+    Data,
+    leaf_datasets,
+    list_metrics,
+    name_type,
+    open_data,
+)
+from .heads import check_heads, find_heads
 from .image_list import check_image_list
+from .schedule import check_schedule
 from .voc import check_voc
 
 HINT = (
@@ -17,177 +30,250 @@ HINT = (
 )
 
 
-def check_data(cfg, dataloaders):
+def check_data(cfg: Config, dataloaders: Sequence[str]) -> None:
     """Checks that the data of a config exist, are whole and fit its classes.
 
-    Local files only, and only in the first process of a distributed run. What
-    the hosts leave out without a word is told in a warning. Images are looked
-    for but not opened, which would take too long.
+    Local files only, and only in the first process of a distributed run;
+    ``data_checks = False`` in the config switches it off. What the hosts
+    leave out without a word is told in a warning. Images are looked for but
+    not opened, which would take too long.
 
     Args:
-        cfg (Config): The config of a detector or classifier.
-        dataloaders (Sequence[str]): Which of its data loaders to check, e.g.
+        cfg: The config of a detector or classifier.
+        dataloaders: Which of its data loaders to check, e.g.
             ``('train_dataloader', 'val_dataloader')``. Missing ones are fine.
 
     Raises:
         FileNotFoundError: If a folder, a file or a listed image is not there.
-        ValueError: If an annotation file is cut off or contradicts itself, a
-            class is not in the annotations, an evaluator reads other
-            annotations, or folders of classes differ from those of training.
+        ValueError: If an annotation file is cut off or contradicts itself, if
+            labels would mean something else than the config's classes, or if
+            nothing is left to train on or to find.
     """
-    if int(os.environ.get('RANK', 0)):
+    if int(os.environ.get('RANK', 0)) or not is_main_process():
         return
-    scope = cfg.get('default_scope', 'mmengine')
-    folders = _training_folders(cfg, scope)
+    if cfg.get('data_checks') is False:
+        return
+    for name, finding in find_problems(cfg, dataloaders):
+        if isinstance(finding, Exception):
+            raise type(finding)(f'{name}: {finding}') from None
+        warnings.warn(f'{name}: {finding}', stacklevel=2)
+
+
+def find_problems(
+    cfg: Config, dataloaders: Sequence[str], seen: list | None = None
+) -> Iterator[tuple[str, Finding]]:
+    """Yields what is wrong with the data of a config.
+
+    Args:
+        cfg: The config.
+        dataloaders: Names of its data loaders.
+        seen: Where each data set that was checked is noted, if all is to be
+            counted.
+
+    Yields:
+        The name of a data loader, and an error or what is odd.
+    """
+    checks = _Checks(cfg, seen)
     for name in dataloaders:
         if cfg.get(name) is None:
             continue
-        datasets = list(_leaf_datasets(cfg[name].dataset))
-        evaluator = cfg.get(name.replace('dataloader', 'evaluator'))
-        labelled = not only_formats(evaluator)
-        for dataset in datasets:
-            try:
-                remarks = _check_dataset(
-                    dataset, scope, name.startswith('train'), folders, labelled
-                )
-            except (FileNotFoundError, ValueError) as error:
-                raise type(error)(f'{name}: {error}') from None
-            for remark in remarks:
-                warnings.warn(f'{name}: {remark}', stacklevel=2)
-        if name != 'train_dataloader' and len(datasets) == 1:
-            _check_evaluator(name, datasets[0], evaluator)
+        try:
+            for finding in checks.check_loader(name):
+                yield name, finding
+        except (FileNotFoundError, ValueError) as error:
+            yield name, error
 
 
-def only_formats(evaluator):
+def only_formats(evaluator: dict | list[dict] | None) -> bool:
     """Whether an evaluator only writes results, for a server to evaluate.
 
     Args:
-        evaluator (dict | list[dict] | None): Config of the evaluator.
+        evaluator: Config of the evaluator.
 
     Returns:
-        bool: Whether one of its metrics has ``format_only``.
+        Whether one of its metrics has ``format_only``.
     """
-    evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
-    return any((metric or {}).get('format_only') for metric in evaluators)
+    return any(metric.get('format_only') for metric in list_metrics(evaluator))
 
 
-def _leaf_datasets(dataset):
-    """Yields the data sets inside wrappers like RepeatDataset."""
-    if 'dataset' in dataset:
-        yield from _leaf_datasets(dataset['dataset'])
-    elif 'datasets' in dataset:
-        for child in dataset['datasets']:
-            yield from _leaf_datasets(child)
-    else:
-        yield dataset
+class _Checks:
+    """The checks of one config, which compare its data sets."""
+
+    def __init__(self, cfg, seen):
+        self.cfg = cfg
+        self.scope = cfg.get('default_scope', 'mmengine')
+        self.seen = seen
+        self.order = None  # of the categories in a file that was checked
+        self.train = self.folders = None
+        if cfg.get('train_dataloader') is not None:
+            self.train = self._open_first(cfg.train_dataloader)
+        if self.train is not None:
+            folder = _class_folder(self.train)
+            if folder and folder.is_dir():
+                self.folders = list_folders(folder)
+
+    def _open_first(self, loader):
+        try:
+            config, _ = next(leaf_datasets(loader.dataset))
+            return open_data(config, self.scope, training=True, metrics=[])
+        except (FileNotFoundError, ValueError):
+            return None  # told of when that loader is checked
+
+    def check_loader(self, name):
+        cfg, training = self.cfg, name.startswith('train')
+        loader = cfg[name]
+        evaluator = cfg.get(name.replace('dataloader', 'evaluator'))
+        metrics = [] if training else list_metrics(evaluator)
+        separate = name_type(evaluator).startswith('MultiDatasets')
+        leaves = list(leaf_datasets(loader.dataset))
+        items, opened = 0, []
+        for index, (config, times) in enumerate(leaves):
+            data = open_data(
+                config,
+                self.scope,
+                training=training,
+                metrics=metrics[index : index + 1] if separate else metrics,
+                thorough=self.seen is not None,
+            )
+            if data is None:
+                items = None
+                continue
+            opened.append(data)
+            if self.seen is not None:
+                self.seen.append((name, data))
+            yield from self._check_data(data, not only_formats(evaluator))
+            known = items is not None and data.items is not None
+            items = items + times * data.items if known else None
+        if not training:
+            yield from _check_evaluator(opened, separate)
+        if items is not None:
+            yield from check_schedule(cfg, loader, items, training)
+
+    def _check_data(self, data, labelled):
+        failed = False
+        for finding in self._check_files(data, labelled):
+            failed |= isinstance(finding, Exception)
+            yield finding
+        if failed:
+            return
+        yield from self._check_targets(data, labelled)
+        classes = data.classes or self.folders
+        if not classes or data.config.get('return_classes'):
+            return
+        yield from check_heads(self.cfg.get('model') or {}, classes)
+        known = self.train and self.train.classes
+        if known and data.classes and data.classes != known:
+            yield ValueError(
+                f'its classes are {", ".join(data.classes)}, but those of the '
+                f'training set {", ".join(known)}, so labels would differ'
+            )
+
+    def _check_files(self, data, labelled):
+        self.content = None
+        if not data.is_local:
+            return
+        if data.has_local_images:
+            _check_folders(data)
+        folder = _class_folder(data)
+        if folder:
+            yield from check_class_folders(data, folder, self.folders)
+        if not data.host.ann_file:
+            return
+        file = data.file
+        if not file.is_file():
+            raise FileNotFoundError(
+                f'ann_file {str(file)!r} not found. {HINT}'
+            )
+        if data.reads_as('CustomDataset'):
+            heads = find_heads(self.cfg.get('model') or {})
+            outputs = min((number for _, number in heads), default=None)
+            yield from check_image_list(data, outputs)
+        elif data.reads_as('XMLDataset'):
+            yield from check_voc(data) if data.classes else ()
+        elif file.suffix == '.json' or data.reads_as('CocoDataset'):
+            # a host's own reader of COCO's format, or a relative of it
+            self.content = read_json(file)
+            if not labelled and isinstance(self.content, dict):
+                self.content.setdefault('annotations', [])
+            yield from check_coco(data, self.content, self.order)
+            self.order = self.order or data.order
+
+    def _check_targets(self, data, labelled):
+        """Whether something is left of what the host reads."""
+        own = data.reads_as('CocoDataset') or data.reads_as('XMLDataset')
+        if not (own and data.is_local and data.listed):
+            return
+        content, self.content = self.content, None
+        items = data.read(content)
+        if not items:
+            rules = dict(data.config.get('filter_cfg') or {})
+            raise ValueError(
+                f'{data.name}: filter_cfg={rules} leaves none of its '
+                f'{data.listed} images'
+            )
+        data.items = len(items)
+        data.kept = Counter(
+            data.classes[instance['bbox_label']]
+            for item in items
+            for instance in item['instances']
+            if not instance['ignore_flag']
+        )
+        left = data.objects - data.dropped.total() - data.kept.total()
+        data.dropped['by filters'] = max(left, 0)
+        targets = not data.steps or data.has_step('LoadAnnotations')
+        wanted = targets if data.training else labelled
+        if wanted and not data.kept.total():
+            aim = 'train on' if data.training else 'find'
+            yield ValueError(
+                f'{data.name} has no object to {aim} in {len(items)} images: '
+                f'of {data.objects}, {describe_dropped(data)} are left out'
+            )
 
 
-def _class_folder(dataset, scope):
-    """Where a data set has a folder for each class, or ``None``."""
-    if dataset.get('ann_file') or not dataset.get('with_label', True):
-        return None
-    prefix = dataset.get('data_prefix') or ''
-    custom = _reads_as(_find_class(dataset, scope), 'CustomDataset')
-    if not custom or '://' in str(prefix):
-        return None
-    if not isinstance(prefix, str):
-        prefix = prefix.get('img_path', '')
-    return Path(dataset.get('data_root') or '', prefix)
+def describe_dropped(data: Data) -> str:
+    """Puts into words which objects are left out, and why."""
+    parts = [f'{count} {why}' for why, count in data.dropped.items() if count]
+    return ', '.join(parts) or '0'
 
 
-def _training_folders(cfg, scope):
-    """The names of the class folders of the first training set, if any."""
-    if cfg.get('train_dataloader') is None:
-        return None
-    dataset = next(_leaf_datasets(cfg.train_dataloader.dataset))
-    folder = _class_folder(dataset, scope)
-    return list_folders(folder) if folder and folder.is_dir() else None
-
-
-def _check_dataset(dataset, scope, training, folders, labelled):
-    """Checks one data set and returns what there is to remark."""
-    root = dataset.get('data_root') or ''
-    if '://' in root:
-        return []
+def _check_folders(data):
+    root = data.host.data_root
     if root and not Path(root).is_dir():
         raise FileNotFoundError(f'data_root {root!r} is no folder. {HINT}')
-    prefixes = dataset.get('data_prefix') or {}
-    if isinstance(prefixes, str):  # MMPretrain allows both
-        prefixes = dict(img_path=prefixes)
-    for key, prefix in prefixes.items():
-        path = Path(root, prefix or '')
-        if not path.is_dir():
-            raise FileNotFoundError(f'{key} folder {str(path)!r} not found')
-    if not dataset.get('ann_file'):
-        folder = _class_folder(dataset, scope)
-        if folder:
-            classes = _classes(dataset, _find_class(dataset, scope))
-            check_class_folders(folder, classes, folders)
-        return []
-    ann_file = Path(root, dataset['ann_file'])
-    if not ann_file.is_file():
-        raise FileNotFoundError(
-            f'ann_file {str(ann_file)!r} not found. {HINT}'
-        )
-    cls = _find_class(dataset, scope)
-    classes = _classes(dataset, cls)
-    if _reads_as(cls, 'XMLDataset') and classes:
-        folder = Path(root, prefixes.get('sub_data_root', ''))
-        return check_voc(ann_file, folder, classes, dataset, training)
-    if _reads_as(cls, 'CustomDataset'):
-        folder = Path(root, prefixes.get('img_path', ''))
-        return check_image_list(ann_file, folder, classes, dataset)
-    if ann_file.suffix == '.json':
-        content = read_json(ann_file)
-        if not labelled and isinstance(content, dict):
-            content.setdefault('annotations', [])
-        # a host's own reader of COCO's format, or a relative of it
-        folder = None
-        if _reads_as(cls, 'CocoDataset'):
-            folder = Path(root, prefixes.get('img', ''))
-        return check_coco(
-            content, ann_file, folder, classes, dataset, training
-        )
-    return []
-
-
-def _find_class(dataset, scope):
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        return registry.get(dataset['type'])
-
-
-def _reads_as(cls, name):
-    """Whether a data set reads its files as the host's class ``name``."""
-    readers = ('load_data_list', 'parse_data_info')
-    owners = {
-        getattr(cls, reader).__qualname__.split('.')[0]
-        for reader in readers
-        if hasattr(cls, reader)
-    }
-    return name in owners and owners <= {name, 'BaseDataset'}
-
-
-def _classes(dataset, cls):
-    """The class names of the config, or else of the data set's type."""
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None:
-        classes = getattr(cls, 'METAINFO', {}).get('classes')
-    if isinstance(classes, str) and not Path(classes).is_file():
-        raise ValueError(
-            f'classes={classes!r} is a string; one class is ({classes!r},)'
-        )
-    return None if isinstance(classes, str) else classes
-
-
-def _check_evaluator(name, dataset, evaluator):
-    evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
-    ann_file = Path(
-        dataset.get('data_root') or '', dataset.get('ann_file', '')
-    )
-    for metric in evaluators:
-        other = (metric or {}).get('ann_file')
-        if other and os.path.normpath(other) != os.path.normpath(ann_file):
-            raise ValueError(
-                f'{name}: the data set reads {str(ann_file)!r}, but its '
-                f'evaluator {other!r}'
+    for key, prefix in data.host.data_prefix.items():
+        if not Path(prefix).is_dir():
+            raise FileNotFoundError(
+                f'{key} folder {str(Path(prefix))!r} not found'
             )
+
+
+def _class_folder(data):
+    """Where a data set has a folder for each class, or ``None``."""
+    custom = data.reads_as('CustomDataset') and data.host.with_label
+    local = data.is_local and data.has_local_images
+    if data.host.ann_file or not custom or not local:
+        return None
+    return data.folder('img_path')
+
+
+def _check_evaluator(opened, separate):
+    for data in opened:
+        for metric in data.metrics:
+            other = metric.get('ann_file')
+            if not other:
+                continue
+            if len(opened) > 1 and not separate:
+                yield ValueError(
+                    f'it has {len(opened)} data sets, but the evaluator takes '
+                    f'all images for those of {other!r}, by their ids. '
+                    "dict(type='MultiDatasetsEvaluator', metrics=[…], "
+                    'dataset_prefixes=[…]) has a metric for each'
+                )
+                return
+            file = data.host.ann_file
+            if os.path.normpath(other) != os.path.normpath(file):
+                yield ValueError(
+                    f'the data set reads {file!r}, but its evaluator {other!r}'
+                )
+    if len(opened) > 1 and not separate:
+        yield f'its {len(opened)} data sets are scored as one'

@@ -1,40 +1,94 @@
 """Checks of MMPretrain's data sets with a folder for each class."""
 
-from difflib import get_close_matches
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from .common import Finding, guess
+from .datasets import Data
 
 
-def check_class_folders(folder, classes, expected):
+def check_class_folders(
+    data: Data, folder: Path, expected: Sequence[str] | None
+) -> Iterator[Finding]:
     """Checks that the labels mean the same here as elsewhere.
 
     MMPretrain numbers the folders in their order, whatever the config calls
     its classes: a misspelt folder, or classes in another order, shift labels.
 
     Args:
-        folder (Path): With a folder for each class.
-        classes (Sequence[str] | None): The classes of the config. Where none
-            is the name of a folder, they are taken as names for display.
-        expected (Sequence[str] | None): The folders of the training set.
-
-    Raises:
-        ValueError: If they do not agree.
+        data: The data set. Where none of its classes is the name of a folder,
+            they are taken as names for display.
+        folder: With a folder for each class.
+        expected: The folders of the training set.
     """
-    found = list_folders(folder)
+    found, classes = list_folders(folder), data.classes
+    hidden = [name for name in found if name.startswith('.')]
+    if hidden:
+        raise ValueError(
+            f'{str(folder)!r} has the hidden folder {hidden[0]!r}, which '
+            f'MMPretrain takes for class {found.index(hidden[0])}; delete it'
+        )
     if expected and found != list(expected):
         raise ValueError(
             f'{str(folder)!r} has other classes than the training set, so '
             f'their labels differ: {_difference(found, list(expected))}'
         )
-    if classes and set(classes) & set(found) and found != list(classes):
-        raise ValueError(
-            f'the classes of the config are not the folders in '
-            f'{str(folder)!r}, sorted, as labels are numbered: '
-            f'{_difference(found, list(classes))}'
+    if classes:
+        mine, theirs = (
+            [_fold(name) for name in names] for names in (classes, found)
+        )
+        if set(mine) & set(theirs) and mine != theirs:
+            raise ValueError(
+                f'the classes of the config are not the folders in '
+                f'{str(folder)!r}, sorted, as labels are numbered: '
+                f'{_difference(found, list(classes))}'
+            )
+        if len(classes) != len(found):
+            raise ValueError(
+                f'{str(folder)!r} has {len(found)} folders, but the config '
+                f'{len(classes)} classes'
+            )
+    # what lies in large folders is counted on demand only
+    limit = sys.maxsize if data.thorough else 10_000 // len(found or [0]) + 1
+    counts = {
+        name: _count_images(data, folder / name, limit) for name in found
+    }
+    if max(counts.values(), default=0) < limit:
+        data.listed = data.items = sum(counts.values())
+        data.kept = Counter(counts)
+    empty = [name for name, count in counts.items() if not count]
+    if empty and data.training:
+        yield (
+            f'{str(folder)!r} has no images in {empty[0]!r}, which is class '
+            f'{found.index(empty[0])} all the same'
         )
 
 
-def list_folders(folder):
+def list_folders(folder: Path) -> list[str]:
     """The names of the folders in a folder, as MMPretrain sorts them."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def _count_images(data, folder, limit):
+    images = filter(data.host.is_valid_file, _walk(folder))
+    return sum(1 for _ in islice(images, limit))
+
+
+def _walk(folder):
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _walk(entry.path)
+            else:
+                yield entry.name
+
+
+def _fold(name):
+    return name.casefold().replace('-', ' ').replace('_', ' ')
 
 
 def _difference(found, expected):
@@ -44,7 +98,5 @@ def _difference(found, expected):
     ):
         odd = [name for name in names if name not in others]
         if odd:
-            close = get_close_matches(odd[0], others, 1)
-            hint = f' (did you mean {close[0]!r}?)' if close else ''
-            return f'it {kind} {odd[0]!r}{hint}'
+            return f'it {kind} {odd[0]!r}{guess(odd[0], others)}'
     return f'their order is {", ".join(found)}'

@@ -1,177 +1,178 @@
-"""Checks of annotations in COCO's format."""
+"""Checks of annotations in COCO's format: the file, its ids and its names."""
 
+import gc
 import json
-import math
+import os
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
 
-from .common import check_images, check_names, read_text, some
+from .coco_boxes import check_boxes, check_keys, describe
+from .coco_masks import check_masks
+from .coco_metric import check_metric
+from .common import Finding, check_images, check_names, is_number, read_text
+from .datasets import Data
 
 
-def read_json(ann_file):
+def read_json(file: Path) -> object:
     """Reads a JSON file, or says which one cannot be read."""
+    size = file.stat().st_size / 1e6
+    if size > 100:
+        print(f'reading {file} ({size:.0f} MB), to check it', flush=True)
+    text = read_text(file)
+    gc.disable()  # nothing of what is read can go
     try:
-        return json.loads(read_text(ann_file))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f'{str(ann_file)!r} is not whole JSON, cut off or damaged: {error}'
+            f'{str(file)!r} is not whole JSON, cut off or damaged: {error}'
         ) from None
+    except RecursionError:
+        raise ValueError(f'{str(file)!r} is nested too deep') from None
+    finally:
+        gc.enable()
 
 
-def check_coco(content, ann_file, folder, classes, dataset, training):
+def check_coco(
+    data: Data, content: object, order: list[str] | None
+) -> Iterator[Finding]:
     """Checks a file of COCO's format.
 
     Args:
-        content (object): Of the JSON file; what is not COCO's passes.
-        ann_file (Path): Where it was read.
-        folder (Path | None): Of the images. None if images and boxes are not
-            to be checked, as they are read in another way than COCO's.
-        classes (Sequence[str] | None): Names of the classes.
-        dataset (dict): Config of the data set.
-        training (bool): Whether it is to be trained on.
-
-    Returns:
-        list[str]: What the data set leaves out without a word.
+        data: The data set; what is counted is noted there.
+        content: Of the file. What is not COCO's passes where the data set
+            has a reader of its own.
+        order: The classes in the order of a file that was checked before.
     """
-    if not isinstance(content, dict) or 'images' not in content:
-        return []
-    for key in ('annotations', 'categories'):
-        if key not in content:
-            raise ValueError(f'{str(ann_file)!r} has no {key!r}')
-    names = [category['name'] for category in content['categories']]
-    check_names(classes or (), names, ann_file)
-    if folder is None:
-        return []
+    own = data.reads_as('CocoDataset')
+    if not own and not (isinstance(content, dict) and 'images' in content):
+        return
+    file = data.name
+    names = _list_names(content, file)
+    check_names(data.classes or (), names, data.file)
+    if not own:  # read in another way than COCO's
+        return
     images, boxes, categories = (
-        _by_id(content[key], key, ann_file)
+        _by_id(content[key], key, file)
         for key in ('images', 'annotations', 'categories')
     )
-    for name in classes or ():
-        if names.count(name) > 1:
-            raise ValueError(
-                f'{str(ann_file)!r} has more than one category {name!r}, '
-                'which would shift the labels of those after it'
-            )
     for image in images.values():
-        _check_keys(image, ('file_name', 'width', 'height'), 'image', ann_file)
-    remarks = _check_boxes(boxes, images, categories, ann_file, training)
-    if training:
-        wanted = {
-            key
-            for key, category in categories.items()
-            if category['name'] in (classes or names)
-        }
-        _check_filter(dataset, images, boxes, wanted, ann_file)
-    paths = [folder / image['file_name'] for image in images.values()]
-    check_images(paths, ann_file)
-    return remarks
+        _check_image(image, file)
+    data.listed, data.objects = len(images), len(boxes)
+    yield from _check_order(data, names, order)
+    yield from check_boxes(data, boxes, images, categories)
+    yield from check_masks(data, boxes, images)
+    yield from check_metric(data, boxes, images)
+    yield from _check_copies(images, boxes, file)
+    if data.has_local_images:
+        folder = data.folder('img')
+        names = [image['file_name'] for image in images.values()]
+        check_images([folder / name for name in names], data.file)
 
 
-def _by_id(entries, kind, ann_file):
+def _list_names(content, file):
+    """The names of the categories, of a file with the lists that it needs."""
+    if not isinstance(content, dict):
+        raise ValueError(f'{file} is a {type(content).__name__}, no object')
+    for key in ('images', 'annotations', 'categories'):
+        if key not in content:
+            raise ValueError(f'{file} has no {key!r}')
+        entries = content[key]
+        if not isinstance(entries, list):
+            raise ValueError(f'{file}: {key!r} is no list: {entries!r:.99}')
+        for entry in entries:
+            if not isinstance(entry, dict):
+                raise ValueError(f'{file}: one of the {key} is {entry!r}')
+    for category in content['categories']:
+        check_keys(category, ('name',), 'category', file)
+        if not isinstance(category['name'], str):
+            raise ValueError(
+                f'{file}: category {category.get("id")} has the name '
+                f'{category["name"]!r}, which is no text'
+            )
+    return [category['name'] for category in content['categories']]
+
+
+def _by_id(entries, kind, file):
     found = {}
     for entry in entries:
-        _check_keys(entry, ('id',), f'one of the {kind}', ann_file)
-        if entry['id'] in found:
+        check_keys(entry, ('id',), f'one of the {kind}', file)
+        key = entry['id']
+        if not isinstance(key, str) and not is_number(key):
             raise ValueError(
-                f'{str(ann_file)!r} has two {kind} of id {entry["id"]}: '
-                f'{_describe(found[entry["id"]])} and {_describe(entry)}'
+                f'{file}: one of the {kind} ({describe(entry)}) has the id '
+                f'{key!r}, which is no number'
             )
-        found[entry['id']] = entry
+        if key in found:
+            raise ValueError(
+                f'{file} has two {kind} of id {key}: {describe(found[key])} '
+                f'and {describe(entry)}'
+            )
+        found[key] = entry
     if not found and kind == 'images':
-        raise ValueError(f'{str(ann_file)!r} lists no images')
+        raise ValueError(f'{file} lists no images')
     return found
 
 
-def _describe(entry):
-    """What a user finds an image, annotation or category by."""
-    for key in ('file_name', 'name', 'image_id'):
-        if key in entry:
-            return f'{key} {entry[key]!r}'
-    return repr(entry)
-
-
-def _check_keys(entry, keys, kind, ann_file):
-    for key in keys:
-        if key not in entry:
-            raise ValueError(
-                f'{str(ann_file)!r}: {kind} {entry.get("id", "")} '
-                f'({_describe(entry)}) has no {key!r}'
-            )
-
-
-def _check_boxes(boxes, images, categories, ann_file, training):
-    lost, flat = [], []
-    keys = ('image_id', 'category_id', 'bbox', 'area')
-    for box in boxes.values():
-        if box.get('ignore'):
-            continue
-        _check_keys(box, keys, 'annotation', ann_file)
-        image = images.get(box['image_id'])
-        if image is None:
-            lost.append(f'annotation {box["id"]} (image {box["image_id"]})')
-            continue
-        if box['category_id'] not in categories:
-            raise ValueError(
-                f'{str(ann_file)!r}: {_which(box, image)} has the category id '
-                f'{box["category_id"]!r}, which its categories do not list'
-            )
-        if not _is_box(box['bbox']):
-            raise ValueError(
-                f'{str(ann_file)!r}: {_which(box, image)} has the bbox '
-                f'{box["bbox"]!r}, which is not four finite numbers'
-            )
-        if not _is_kept(box, image):
-            flat.append(_which(box, image))
-    remarks = []
-    if lost:
-        remarks.append(
-            f'{str(ann_file)!r} has annotations of images that it does not '
-            f'list, which are left out: {some(lost, len(boxes))}'
+def _check_image(image, file):
+    check_keys(image, ('file_name', 'width', 'height'), 'image', file)
+    name, side = image['file_name'], ''
+    for key in ('height', 'width'):
+        if not is_number(image[key]) or image[key] <= 0:
+            side = f'{key} {image[key]!r}, no number of pixels'
+    if not isinstance(name, str) or not name.strip():
+        side = f'file_name {name!r}'
+    if side:
+        raise ValueError(
+            f'{file}: image {image["id"]} ({name}) has the {side}'
         )
-    if flat:
-        fate = 'left out' if training else 'counted by the metric as missed'
-        remarks.append(
-            f'{str(ann_file)!r} has boxes without area or outside of their '
-            f'image, which are {fate}: {some(flat, len(boxes))}'
-        )
-    return remarks
 
 
-def _which(box, image):
-    return f'annotation {box["id"]} (image {image["file_name"]})'
-
-
-def _is_box(bbox):
-    return (
-        isinstance(bbox, list)
-        and len(bbox) == 4
-        and all(isinstance(value, int | float) for value in bbox)
-        and all(map(math.isfinite, bbox))
+def _check_order(data, names, order):
+    """Labels follow the order of the categories, names that of the config."""
+    classes = list(data.classes)
+    data.order = found = [name for name in names if name in classes]
+    for name in classes:
+        if names.count(name) > 1:
+            raise ValueError(
+                f'{data.name} has more than one category {name!r}, which '
+                'would shift the labels of those after it'
+            )
+    if found == classes:
+        return
+    label = [a == b for a, b in zip_longest(found, classes)].index(False)
+    remedy = f'sort its categories: {", ".join(classes)}'
+    if order == found or (data.training and not order):
+        remedy = f'write classes={tuple(found)}'
+    yield ValueError(
+        f'{data.name} has its categories in another order than the config its '
+        f'classes, and MMDetection numbers labels by it: label {label} is '
+        f'{found[label : label + 1]} there, {classes[label]!r} in the config; '
+        f'{remedy}'
     )
 
 
-def _is_kept(box, image):
-    """Whether MMDetection trains on a box."""
-    x, y, width, height = box['bbox']
-    inside = min(x + width, image['width']) > max(x, 0) and min(
-        y + height, image['height']
-    ) > max(y, 0)
-    return inside and box['area'] > 0 and width >= 1 and height >= 1
-
-
-def _check_filter(dataset, images, boxes, wanted, ann_file):
-    """Refuses a filter that leaves no image, as MMDetection applies it."""
-    rules = dataset.get('filter_cfg') or {}
-    shown = {
-        box.get('image_id')
-        for box in boxes.values()
-        if box.get('category_id') in wanted
-    }
+def _check_copies(images, boxes, file):
+    """Two entries of one image are each the other's background."""
+    first, copies = {}, {}
     for key, image in images.items():
-        large = min(image['width'], image['height']) >= rules.get(
-            'min_size', 0
+        other = first.setdefault(os.path.normpath(image['file_name']), key)
+        if other != key:
+            copies[key] = other
+    shown = {key: [] for key in (*copies, *copies.values())}
+    for box in boxes.values() if copies else ():
+        if box['image_id'] in shown:
+            entry = repr((box['category_id'], box['bbox']))
+            shown[box['image_id']].append(entry)
+    for key, other in copies.items():
+        text = (
+            f'{file} lists the image {images[key]["file_name"]!r} under the '
+            f'ids {other} and {key}'
         )
-        if large and (key in shown or not rules.get('filter_empty_gt')):
-            return
-    raise ValueError(
-        f'{str(ann_file)!r}: filter_cfg={dict(rules)} leaves none of its '
-        f'{len(images)} images'
-    )
+        if sorted(shown[key]) != sorted(shown[other]):
+            raise ValueError(
+                f'{text} with different boxes, so that each would train the '
+                'objects of the other as background; put them under one id'
+            )
+    if copies:
+        yield f'{text}, so it counts twice ({len(copies)} images do)'

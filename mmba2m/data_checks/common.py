@@ -1,21 +1,31 @@
-"""What the checks of all formats share."""
+"""What the checks of all formats share.
+
+A check yields what it finds: an exception for an error, after which it may go
+on, or a string for what is only odd. What it cannot go on after, it raises.
+"""
 
 import os
+import time
 from codecs import BOM_UTF8
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache
-from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mmengine.utils import ProgressBar
+
+Finding = Exception | str
+#: seconds without a word
+PATIENCE = 5
+#: what is beyond is no pixel; COCO's metric passes over larger areas
+LIMIT = 1e10
 
 
-def read_text(path):
-    """Reads an annotation file, not an empty one, nor one with a BOM.
-
-    Raises:
-        ValueError: If the file is empty, is not UTF-8, or starts with a byte
-            order mark.
-    """
+def read_text(path: Path) -> str:
+    """Reads an annotation file, not an empty one, nor one with a BOM."""
     content = path.read_bytes()
-    if not content.strip():
+    if not content[:99].strip() and not content.strip():
         raise ValueError(f'{str(path)!r} is empty')
     if content.startswith(BOM_UTF8):
         raise ValueError(
@@ -28,43 +38,87 @@ def read_text(path):
         raise ValueError(f'{str(path)!r} is not UTF-8: {error}') from None
 
 
-def check_names(classes, names, ann_file):
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number that may count pixels."""
+    return isinstance(value, (int, float)) and -LIMIT < value < LIMIT
+
+
+def check_names(
+    classes: Sequence[str], names: Collection[str], file: Path
+) -> None:
     """Refuses classes that the annotations do not have."""
     missing = [name for name in classes if name not in names]
     if missing:
-        close = get_close_matches(missing[0], names, 1)
-        hint = f' (did you mean {close[0]!r}?)' if close else ''
         raise ValueError(
-            f'class {missing[0]!r} is not in {str(ann_file)!r}{hint}, which '
-            f'has {", ".join(sorted(names))}; {len(missing)} of the '
+            f'class {missing[0]!r} is not in {str(file)!r}'
+            f'{guess(missing[0], names)}, which has '
+            f'{", ".join(sorted(filter(None, names)))}; {len(missing)} of the '
             f'{len(classes)} classes are missing'
         )
 
 
-def check_images(paths, ann_file):
-    """Refuses images that are not there, by listing their folders."""
+def guess(name: str, names: Iterable[str | None]) -> str:
+    """Asks whether a similar name was meant, if there is one."""
+    close = get_close_matches(name, filter(None, names), 1)
+    return f' (did you mean {close[0]!r}?)' if close else ''
+
+
+def check_images(paths: Sequence[Path], file: Path, note: str = '') -> None:
+    """Refuses images that are not there, by listing their folders.
+
+    Args:
+        paths: Of the images.
+        file: Where they are listed.
+        note: Added where another file lies there that has the image's stem.
+    """
     listing = cache(_listing)
     missing = [
         path
         for path in paths
-        if path.name not in listing(path.parent) and not path.exists()
+        if path.name not in listing(path.parent) and not path.is_file()
     ]
-    if missing:
-        raise FileNotFoundError(
-            f'image {str(missing[0])!r}, listed in {str(ann_file)!r}, not '
-            f'found; {len(missing)} of {len(paths)} are missing'
-        )
+    if not missing:
+        return
+    first = missing[0]
+    text = 'is a folder' if first.is_dir() else 'not found'
+    for name in listing(first.parent):
+        if Path(name).stem == first.stem:
+            text = f'not found ({name!r} lies there{note})'
+    raise FileNotFoundError(
+        f'image {str(first)!r}, listed in {str(file)!r}, {text}; '
+        f'{len(missing)} of {len(paths)} are missing'
+    )
 
 
 def _listing(folder):
     try:
-        return set(os.listdir(folder))
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_dir()}
     except OSError:
         return set()
 
 
-def some(items, total, limit=3):
+def some(items: Sequence[str], total: int) -> str:
     """Says how many of how many, and which the first are."""
-    items = list(items)
-    dots = ', …' if len(items) > limit else ''
-    return f'{len(items)} of {total}: {", ".join(islice(items, limit))}{dots}'
+    dots = ', …' if len(items) > 3 else ''
+    return f'{len(items)} of {total}: {", ".join(items[:3])}{dots}'
+
+
+def track(items: Collection, began: float) -> Iterator[Any]:
+    """Passes items on, with a progress bar once it takes long.
+
+    Args:
+        items: To be passed on.
+        began: When what is waited for began, by :func:`time.monotonic`.
+    """
+    bar = None
+    for number, item in enumerate(items, start=1):
+        yield item
+        if number % 1000 and number < len(items):
+            continue
+        if bar is None and time.monotonic() - began > PATIENCE:
+            bar = ProgressBar(len(items))
+        if bar is not None:
+            bar.update(number - bar.completed)
+    if bar is not None:
+        bar.file.write('\n')

@@ -2,99 +2,100 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from xml.etree import ElementTree
 
-from .common import check_images, check_names, read_text, some
+from .common import (
+    Finding,
+    check_images,
+    check_names,
+    is_number,
+    read_text,
+    some,
+    track,
+)
+from .datasets import Data
+
+NOTE = ", but MMDetection reads VOC's images as .jpg only"
 
 
-def check_voc(ann_file, folder, classes, dataset, training):
-    """Checks a list of images and the XML files of its images.
-
-    Args:
-        ann_file (Path): The list of images.
-        folder (Path): Of the folders of images and annotations.
-        classes (Sequence[str]): Names of the classes.
-        dataset (dict): Config of the data set.
-        training (bool): Whether it is to be trained on.
-
-    Returns:
-        list[str]: What the data set leaves out without a word.
-    """
-    names = read_text(ann_file).splitlines()
-    annotations = folder / dataset.get('ann_subdir', 'Annotations')
-    images = folder / dataset.get('img_subdir', 'JPEGImages')
-    rules = dataset.get('filter_cfg') or {}
-    counts, flat, outside, kept = Counter(), [], [], 0
-    for name in names:
+def check_voc(data: Data) -> Iterator[Finding]:
+    """Checks a list of images and their XML files, and counts objects."""
+    file, classes = data.name, data.classes or ()
+    names = read_text(data.file).splitlines()
+    folder = data.folder('sub_data_root')
+    annotations = folder / data.host.ann_subdir
+    images = folder / data.host.img_subdir
+    counts, difficult, flat, outside = Counter(), 0, [], []
+    for name in track(names, data.began):
         path = annotations / f'{name}.xml'
-        root = _read_xml(path, ann_file)
+        root = _read_xml(path, data.file)
         size = _size(root, path)
-        objects = root.findall('object')
-        counts.update(node.findtext('name') for node in objects)
-        objects = [
-            node for node in objects if node.findtext('name') in classes
-        ]
-        for node in objects:
+        for node in root.findall('object'):
+            label = _name(node, path)
+            counts[label] += 1
+            if label not in classes:
+                continue
             box = _box(node, path)
-            if int(node.findtext('difficult') or 0):
-                continue  # not trained on
-            if box[2] - box[0] < 1 or box[3] - box[1] < 1:
+            if _is_difficult(node, path):
+                difficult += 1  # not trained on
+            elif box[2] - box[0] < 1 or box[3] - box[1] < 1:
                 flat.append(f'{box} in {path.name}')
             elif _is_outside(box, size):
                 outside.append(f'{box} in {path.name}')
-        large = size is None or min(size) >= rules.get('min_size', 0)
-        kept += large and bool(objects or not rules.get('filter_empty_gt'))
-    check_images([images / f'{name}.jpg' for name in names], ann_file)
-    remarks = []
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        remarks.append(
-            f'{str(ann_file)!r} lists images more than once: '
-            f'{some(twice, len(names))}'
+    if data.has_local_images:
+        check_images(
+            [images / f'{name}.jpg' for name in names], data.file, NOTE
         )
-    if not training:  # a small test set need not show every class
-        return remarks
-    check_names(classes, counts, ann_file)
-    if not kept:
-        raise ValueError(
-            f'{str(ann_file)!r}: filter_cfg={dict(rules)} leaves none of its '
-            f'{len(names)} images'
-        )
+    total = counts.total()
     others = {
         str(name): count
         for name, count in counts.items()
         if name not in classes
     }
+    data.listed, data.objects = len(names), total
+    data.dropped = Counter(
+        {'difficult': difficult, 'of other classes': sum(others.values())}
+    )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        yield (
+            f'{file} lists images more than once: {some(twice, len(names))}'
+        )
+    if not data.training:  # a small test set need not show every class
+        return
+    check_names(classes, counts, data.file)
     if others:
-        remarks.append(
-            f'{str(ann_file)!r} has objects of classes that the config has '
+        yield (
+            f'{file} has objects of classes that the config has '
             f'not, which are left out: {others}'
         )
-    filtered = any(
-        step.get('type', '').endswith('FilterAnnotations')
-        for step in dataset.get('pipeline') or ()
-    )
-    total = counts.total()
+    yield from _check_targets(data, flat, outside, total)
+
+
+def _check_targets(data, flat, outside, total):
+    file, rules = data.name, data.config.get('filter_cfg') or {}
+    filtered = data.has_step('FilterAnnotations')
     if flat and not (filtered or rules.get('bbox_min_size', 0) >= 1):
-        raise ValueError(
-            f'{str(ann_file)!r} has boxes without area, of which the loss '
+        yield ValueError(
+            f'{file} has boxes without area, of which the loss '
             'would be NaN; filter_cfg=dict(bbox_min_size=1) leaves them out. '
             f'They are {some(flat, total)}'
         )
     # clipped to the image when it is resized, they are without area as well
-    if outside and not filtered:
-        raise ValueError(
-            f'{str(ann_file)!r} has boxes outside of their image, of which '
+    elif outside and not filtered:
+        yield ValueError(
+            f'{file} has boxes outside of their image, of which '
             "the loss would be NaN; dict(type='FilterAnnotations', "
             'min_gt_bbox_wh=(1, 1)) after the Resize of the pipeline leaves '
             f'them out. They are {some(outside, total)}'
         )
-    if flat or outside:
-        remarks.append(
-            f'{str(ann_file)!r} has boxes without area or outside of their '
+    elif flat or outside:
+        yield (
+            f'{file} has boxes without area or outside of their '
             f'image, which are left out: {some(flat + outside, total)}'
         )
-    return remarks
 
 
 def _read_xml(path, ann_file):
@@ -124,17 +125,37 @@ def _size(root, path):
         ) from None
 
 
+def _name(node: ElementTree.Element, path: Path) -> str | None:
+    if node.find('name') is None:
+        raise ValueError(f'{str(path)!r} has an object without a name')
+    return node.findtext('name') or None
+
+
+def _is_difficult(node, path):
+    text = node.findtext('difficult', '0')
+    try:
+        return int(text) != 0
+    except ValueError:
+        raise ValueError(
+            f'{str(path)!r}: difficult of {node.findtext("name")!r} is '
+            f'{text!r}, not 0 or 1'
+        ) from None
+
+
 def _box(node, path):
     """The box of an object as MMDetection reads it, in VOC's pixels from 1."""
     sides = ('xmin', 'ymin', 'xmax', 'ymax')
     texts = [node.findtext(f'bndbox/{side}') for side in sides]
     try:
-        return tuple(int(float(text)) for text in texts)
+        box = tuple(int(float(text)) for text in texts)
     except (TypeError, ValueError, OverflowError):
+        box = (math.inf,)
+    if not all(map(is_number, box)):
         raise ValueError(
             f'{str(path)!r}: the box of {node.findtext("name")!r} is {texts}, '
             'not four finite numbers'
-        ) from None
+        )
+    return box
 
 
 def _is_outside(box, size):

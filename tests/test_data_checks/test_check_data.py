@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from mmba2m.data_checks import check_data
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 LOADERS = ('train_dataloader', 'val_dataloader')
 
 

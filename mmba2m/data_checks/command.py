@@ -1,0 +1,72 @@
+"""``python -m mmba2m check CONFIG``: what is in the data, and what is wrong."""
+
+import argparse
+from collections.abc import Sequence
+
+from mmengine.config import Config, DictAction
+
+from .check_data import describe_dropped, find_problems
+from .datasets import Data
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Checks the data of a config, all its data loaders.
+
+    Args:
+        argv: Arguments. Defaults to those of the command line.
+
+    Returns:
+        1 if there is an error, else 0.
+    """
+    parser = argparse.ArgumentParser(
+        'python -m mmba2m check', description=__doc__
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that override the config',
+    )
+    args = parser.parse_args(argv)
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    names = list(LOADERS)
+    same = cfg.get(LOADERS[1]) == cfg.get(LOADERS[2])
+    if same and cfg.get('val_evaluator') == cfg.get('test_evaluator'):
+        names.pop()
+    seen, counts = [], dict(error=0, warning=0)
+    for name, finding in find_problems(cfg, names, seen):
+        kind = 'error' if isinstance(finding, Exception) else 'warning'
+        counts[kind] += 1
+        print(f'{kind}: {name}: {finding}'.replace('\n', ' '))
+    for name, data in seen:
+        print('\n'.join(summarize(name, data)))
+    print(', '.join(f'{number} {kind}s' for kind, number in counts.items()))
+    return 1 if counts['error'] else 0
+
+
+def summarize(name: str, data: Data) -> list[str]:
+    """Describes in lines what a data set has, as far as it was read."""
+    host = data.host
+    place = host.ann_file or next(iter(host.data_prefix.values()), '')
+    lines = [f'{name}: {type(host).__name__} {place}']
+    if data.items is None:
+        return [f'{lines[0]}: not read']
+    lines.append(f'    {data.items} of {data.listed} images')
+    if data.objects is not None:
+        lines[-1] += f', {data.kept.total()} of {data.objects} objects'
+        lines.append(f'    left out: {describe_dropped(data)}')
+    for label, key in enumerate(data.classes or sorted(data.kept)):
+        lines.append(f'    {label} {key}: {_count(data, label, key)}')
+    return lines
+
+
+def _count(data, label, key):
+    if key in data.kept or not data.kept:
+        return data.kept[key]
+    # folders with names for display
+    return list(data.kept.values())[label] if data.objects is None else 0

@@ -1,0 +1,208 @@
+"""The data sets of a config, as their classes in the hosts see them."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+
+from .common import track
+
+#: backends whose files are those of this machine
+LOCAL = ('local', 'LocalBackend', 'disk', 'HardDiskBackend')
+
+
+@dataclass
+class Data:
+    """A data set of a config, built by its class but not read, and counts."""
+
+    config: dict
+    scope: str
+    host: BaseDataset
+    training: bool
+    metrics: list[dict]
+    #: whether all is to be counted, however long that takes
+    thorough: bool = False
+    began: float = field(default_factory=time.monotonic)
+    #: the classes in the order of its file, if that matters
+    order: list[str] | None = None
+    #: images in the file, and those left; objects in the file
+    listed: int = 0
+    items: int | None = None
+    objects: int | None = None
+    #: objects left, by class; those that are not, by the reason
+    kept: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, of the config or of the host's class."""
+        classes = self.host.metainfo.get('classes')
+        if isinstance(classes, str):
+            raise ValueError(
+                f'classes={classes!r} is a string; one class is ({classes!r},)'
+            )
+        return None if classes is None else tuple(classes)
+
+    @property
+    def file(self) -> Path:
+        """The file of annotations."""
+        return Path(self.host.ann_file)
+
+    @property
+    def name(self) -> str:
+        """The file of annotations, in quotes."""
+        return repr(self.host.ann_file)
+
+    def folder(self, key: str) -> Path:
+        """The folder that ``data_prefix`` has for a key."""
+        return Path(self.host.data_prefix.get(key) or self.host.data_root)
+
+    @cached_property
+    def steps(self) -> list[dict]:
+        """The steps of the pipeline that are configs."""
+        steps = self.config.get('pipeline') or ()
+        return [step for step in steps if isinstance(step, dict)]
+
+    def has_step(self, name: str) -> bool:
+        """Whether the pipeline has a step of this type."""
+        return any(name_type(step).endswith(name) for step in self.steps)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its annotations are files of this machine."""
+        paths = f'{self.host.data_root} {self.host.ann_file}'
+        return _is_local(self.config) and '://' not in paths
+
+    @property
+    def has_local_images(self) -> bool:
+        """Whether its images, too, are files of this machine."""
+        prefixes = ' '.join(self.host.data_prefix.values())
+        local = self.is_local and all(map(_is_local, self.steps))
+        return local and '://' not in prefixes
+
+    @property
+    def coco_metrics(self) -> list[dict]:
+        """The metrics that read a file of COCO's format themselves."""
+        return [
+            metric
+            for metric in self.metrics
+            if name_type(metric).endswith('CocoMetric')
+            and metric.get('ann_file')
+            and not metric.get('format_only')
+        ]
+
+    def reads_as(self, name: str) -> bool:
+        """Whether it reads its files as the host's class ``name``."""
+        owners = {
+            getattr(type(self.host), reader).__qualname__.split('.')[0]
+            for reader in ('load_data_list', 'parse_data_info')
+        }
+        return name in owners and owners <= {name, 'BaseDataset'}
+
+    def read(self, content: dict | None = None) -> list[dict]:
+        """Reads and filters the annotations as the host does.
+
+        Args:
+            content: What its file of COCO's format holds, not to be read
+                twice. It is left to the host.
+
+        Returns:
+            An entry for each image that is left.
+        """
+        cls = type(self.host)
+        if content is not None:
+            reader = _hand_over(cls.COCOAPI, content, self.began)
+            cls = type(cls.__name__, (cls,), dict(COCOAPI=reader))
+        config = dict(self.config.items())
+        config.update(type=cls, pipeline=[], serialize_data=False)
+        try:
+            return _build(config, self.scope).data_list
+        except Exception as error:
+            raise ValueError(
+                f'{cls.__name__} cannot read {self.name}: '
+                f'{type(error).__name__}: {error}'
+            ) from error
+
+
+def open_data(config: dict, scope: str, **kwargs: Any) -> Data | None:
+    """Builds a data set without reading its files.
+
+    Returns:
+        The data set, or ``None`` if its class reads as soon as it is built.
+    """
+    lazy = dict(config.items(), pipeline=[], lazy_init=True)
+    try:
+        host = _build(lazy, scope)
+    except (TypeError, AttributeError, KeyError):  # its host will tell
+        return None
+    known = isinstance(host, BaseDataset)
+    return Data(config, scope, host, **kwargs) if known else None
+
+
+def leaf_datasets(dataset: dict, times: int = 1) -> Iterator[tuple[dict, int]]:
+    """Yields the data sets inside wrappers, and how often they are repeated."""
+    if not isinstance(dataset, dict):
+        raise ValueError(
+            'its dataset is a list, not a data set; several are '
+            "dict(type='ConcatDataset', datasets=[…])"
+        )
+    if 'dataset' in dataset:
+        times *= dataset.get('times', 1)
+        yield from leaf_datasets(dataset['dataset'], times)
+    elif 'datasets' in dataset:
+        for child in dataset['datasets']:
+            yield from leaf_datasets(child, times)
+    else:
+        yield dataset, times
+
+
+def list_metrics(evaluator: dict | list[dict] | None) -> list[dict]:
+    """The metrics of an evaluator, whichever way they are written."""
+    if isinstance(evaluator, dict):
+        evaluator = evaluator.get('metrics', evaluator)
+    if isinstance(evaluator, dict):
+        return [evaluator]
+    return [metric for metric in evaluator or () if isinstance(metric, dict)]
+
+
+def name_type(config: object) -> str:
+    """The name of what a config builds, given as a name or as a class."""
+    kind = config.get('type', '') if isinstance(config, dict) else ''
+    return kind if isinstance(kind, str) else kind.__name__
+
+
+def _is_local(config):
+    backend = config.get('backend_args') or {}
+    return backend.get('backend', 'local') in LOCAL
+
+
+def _build(config, scope):
+    with (
+        DATASETS.switch_scope_and_registry(scope) as registry,
+        redirect_stdout(StringIO()),  # pycocotools
+    ):
+        return registry.build(config)
+
+
+def _hand_over(api, content, began):
+    """A reader of COCO's format that is handed what it would read."""
+
+    class Reader(api):
+        def __init__(self, path):
+            super().__init__()
+            self.dataset = content
+            self.createIndex()
+            self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+
+        def get_img_ids(self):
+            return track(super().get_img_ids(), began)
+
+    return Reader

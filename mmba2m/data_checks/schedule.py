@@ -1,0 +1,56 @@
+"""Checks of batches and warm-up against the number of images."""
+
+import math
+from collections.abc import Iterator
+
+from mmengine.dist import get_world_size
+
+from .common import Finding
+
+
+def check_schedule(
+    cfg: dict, loader: dict, items: int, training: bool
+) -> Iterator[Finding]:
+    """Tells an epoch without a batch, and a warm-up that does not end.
+
+    Args:
+        cfg: The config.
+        loader: One of its data loaders.
+        items: How many images that has, in an epoch.
+        training: Whether it is the one to train on.
+    """
+    share = math.ceil(items / get_world_size())
+    size = loader.get('batch_size', 1)
+    if loader.get('drop_last'):
+        batches = share // size
+    else:
+        batches = math.ceil(share / size)
+    if not batches:
+        yield ValueError(
+            f'drop_last leaves no batch: batch_size is {size}, and there are '
+            f'{share} images'
+        )
+        return
+    epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    if not training or not epochs:
+        return
+    schedulers = cfg.get('param_scheduler') or []
+    if isinstance(schedulers, dict):
+        schedulers = [schedulers]
+    falls = [
+        milestone * batches
+        for scheduler in schedulers
+        if scheduler.get('by_epoch', True)
+        for milestone in list(scheduler.get('milestones') or ())[:1]
+    ]
+    full = min([epochs * batches, *falls])
+    for index, scheduler in enumerate(schedulers):
+        end = scheduler.get('end')
+        if 'start_factor' in scheduler and not scheduler.get('by_epoch', True):
+            if end and end >= full:
+                yield (
+                    f'the warm-up lasts {end} iterations, but the {items} '
+                    f'images make {batches} in an epoch, and after {full} '
+                    'the training ends or its learning rate falls: set '
+                    f'param_scheduler.{index}.end to {max(1, full // 10)}'
+                )
