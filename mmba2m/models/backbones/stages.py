@@ -125,7 +125,9 @@ def _swin(net: Any) -> list[Stage]:
 
 
 def _efficientnet(net: Any) -> list[Stage]:
-    names = [f'layers.{i}' for i in range(1, len(net.layers) - 1)]
+    # between stem and last convolution, which MMDetection's may lack
+    count = sum(isinstance(layer, nn.Sequential) for layer in net.layers)
+    names = [f'layers.{i}' for i in range(1, count + 1)]
     return _list(names, [_mobile_width(net, n) for n in names], first=1)
 
 
