@@ -128,9 +128,7 @@ def test_networks_of_the_hosts_lose_prefix_and_head(host):
         assert torch.equal(start['state_dict'][f'backbone.{key}'], value)
     assert len(start['state_dict']) == len(plain.state_dict())
     assert report[-1] == 'not used: head.fc.weight (7, 512)'
-
-
-def test_modules_that_the_checkpoint_has_are_kept(host):
+    # modules that the checkpoint has are kept
     network = build(make_config(host))
     start, report = to_ba2m_start(network.state_dict(), make_config(host))
     assert len(start['state_dict']) == len(network.state_dict())

@@ -6,7 +6,6 @@ Each trains a finite step, or ends with a message that names the file.
 import json
 import math
 import shutil
-import warnings
 from pathlib import Path
 
 import cv2
@@ -45,9 +44,10 @@ def save(path, pixels, **kwargs):
     )
 
 
-# each writes an image and is named by what it is
 FINE = {
     '1x1': lambda path: save(path, grey_levels(1, 1, 3)),
+    # no stride divides it
+    '31x37': lambda path: save(path, grey_levels(31, 37, 3)),
     '16_bit': lambda path: save_16_bit(path, SIDE, SIDE, 3),
     '16_bit_grey': lambda path: save_16_bit(path, SIDE, SIDE),
     'grey': lambda path: save(path, grey_levels(SIDE, SIDE)),
@@ -65,9 +65,7 @@ THIN = {
 }
 BROKEN = {
     'truncated': lambda path: path.write_bytes(path.read_bytes()[:-50]),
-    'half': lambda path: path.write_bytes(
-        path.read_bytes()[: path.stat().st_size // 2]
-    ),
+    'half': lambda path: path.write_bytes(path.read_bytes()[:300]),
     'empty': lambda path: path.write_bytes(b''),
     'page': lambda path: path.write_text('<html>not found</html>'),
 }
@@ -167,16 +165,12 @@ def fit_sizes(data):
     annotate(data, change)
 
 
-# Images
-
-
+@pytest.mark.slow
 def test_detector_trains_on_odd_images(detector, data):
     for write, path in zip(FINE.values(), images(data), strict=False):
         write(path)
     fit_sizes(data)
-    with warnings.catch_warnings():
-        warnings.filterwarnings('error', message='.*annotation')
-        (batch,) = train(detector)
+    (batch,) = train(detector)
     assert sorted(batch) == [path.name for path in images(data)]
 
 
@@ -204,35 +198,17 @@ def test_broken_image_is_named(request, data, task, kind):
         train(cfg)
 
 
+@pytest.mark.slow
 def test_image_too_thin_to_be_resized_is_named(detector, data):
     THIN['1x4000'](images(data)[1])
     fit_sizes(data)
     with pytest.raises(RuntimeError, match=rf'{images(data)[1]}.*resize'):
         train(detector)
-
-
-def test_small_images_are_left_out_by_the_filter(detector, data):
     FINE['1x1'](images(data)[0])
-    THIN['1x4000'](images(data)[1])
     fit_sizes(data)
     detector.train_dataloader.dataset.filter_cfg = dict(min_size=16)
-    (batch,) = train(detector)
+    (batch,) = train(detector)  # the filter leaves both out
     assert sorted(batch) == [path.name for path in images(data)[2:]]
-
-
-@pytest.mark.slow
-def test_image_turned_after_its_boxes_were_drawn_is_named(detector, data):
-    path = images(data)[0]
-    save(path, grey_levels(SIDE // 2, SIDE, 3), format='JPEG', exif=EXIF)
-
-    def change(listed, content):
-        listed[path.name]['height'] = SIDE // 2
-        for box in content['annotations']:
-            box['bbox'] = [0, 0, 20, 20]  # inside either way
-
-    annotate(data, change)
-    with pytest.warns(UserWarning, match=f'{path} is 32×64, but 64×32 in its'):
-        train(detector)
 
 
 def test_how_odd_images_are_read(tmp_path):
@@ -256,9 +232,7 @@ def test_how_odd_images_are_read(tmp_path):
     assert green < 20 and min(blue, red) > 200
 
 
-# Annotations
-
-
+@pytest.mark.slow
 def test_images_without_boxes(detector, data):
     def change(listed, content):
         content['annotations'] = [
@@ -272,6 +246,7 @@ def test_images_without_boxes(detector, data):
     assert [len(batch) for batch in train(detector)] == [3, 3, 3]
 
 
+@pytest.mark.slow
 def test_odd_boxes(detector, data):
     def change(listed, content):
         boxes = content['annotations']
@@ -281,18 +256,9 @@ def test_odd_boxes(detector, data):
         for box in boxes[3:9]:
             box['iscrowd'] = 1
 
-    def crowds(listed, content):
-        for box in content['annotations']:
-            box['iscrowd'] = 1
-
     annotate(data, change)
     with pytest.warns(UserWarning, match='are left out: 2 of'):
         assert len(train(detector)) == 1
-    annotate(data, crowds)
-    assert len(train(detector)) == 1
-
-
-# Batches
 
 
 @pytest.mark.parametrize('task', TASKS)
@@ -301,29 +267,6 @@ def test_last_batch_is_one_image(request, task):
     cfg.train_dataloader.batch_size = 4
     cfg.train_dataloader.dataset.indices = 5
     assert [len(batch) for batch in train(cfg)] == [4, 1]
-
-
-@pytest.mark.parametrize('task', TASKS)
-def test_identical_images(request, data, task):
-    cfg = request.getfixturevalue(task)
-    paths = images(data)
-    if task == 'classifier':
-        paths = sorted((data / 'imagefolder/train').rglob('*.jpg'))
-    for path in paths[1:]:
-        shutil.copyfile(paths[0], path)
-    names = [name for batch in train(cfg) for name in batch]
-    assert len(names) == len(paths)
-
-
-@pytest.mark.slow
-def test_sides_that_the_strides_do_not_divide(detector, data):
-    for side, path in enumerate(images(data), start=30):
-        save(path, grey_levels(side, side + 7, 3))
-    fit_sizes(data)
-    assert len(train(detector)) == 1
-
-
-# Numbers
 
 
 @pytest.mark.slow

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import nn
+from toy_training import fit, loader
 
 from mmba2m.checkpoints.files import PART_SUFFIX, load_checkpoint
 from mmba2m.checkpoints.resume import read_newest
@@ -60,13 +59,7 @@ SCORES = (0.1, 0.5, 0.3, 0.6, 0.6)
 
 
 def train(work_dir, scores=SCORES, hook=(), by_epoch=True, log=(), **kwargs):
-    loader = dict(
-        dataset=[dict(x=torch.full((3,), i + 1.0)) for i in range(4)],
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        batch_size=2,
-        num_workers=0,
-    )
-    train_loader = dict(loader)
+    data = [dict(x=torch.full((3,), i + 1.0)) for i in range(4)]
     checkpoint = dict(
         dict(
             type='mmba2m.AtomicCheckpointHook',
@@ -77,32 +70,27 @@ def train(work_dir, scores=SCORES, hook=(), by_epoch=True, log=(), **kwargs):
         ),
         **dict(hook),
     )
-    if by_epoch:
-        train_cfg = dict(by_epoch=True, max_epochs=len(scores))
-    else:
-        train_cfg = dict(
-            by_epoch=False, max_iters=2 * len(scores), val_interval=2
-        )
+    if not by_epoch:
+        train_loader = loader(data)
         train_loader['sampler'] = dict(type='InfiniteSampler', shuffle=False)
-    runner = Runner(
-        model=Toy(),
-        work_dir=str(work_dir),
-        train_dataloader=train_loader,
-        val_dataloader=loader,
+        kwargs.update(
+            train_dataloader=train_loader,
+            train_cfg=dict(
+                by_epoch=False, max_iters=2 * len(scores), val_interval=2
+            ),
+        )
+    return fit(
+        work_dir,
+        Toy(),
+        data,
+        len(scores),
+        log,
+        val_dataloader=loader(data),
         val_evaluator=[Scores(scores)],
         val_cfg=dict(),
-        train_cfg=train_cfg,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
         default_hooks=dict(checkpoint=checkpoint),
-        custom_hooks=list(log),
-        default_scope='mmengine',
-        experiment_name=str(work_dir),
-        log_level='ERROR',
-        cfg=Config(dict(work_dir=str(work_dir))),
         **kwargs,
     )
-    runner.train()
-    return runner
 
 
 @pytest.mark.parametrize(

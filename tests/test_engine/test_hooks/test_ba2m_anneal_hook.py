@@ -2,16 +2,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, MMDistributedDataParallel
-from mmengine.runner import Runner
 from torch import nn
+from toy_training import fit
 
 from mmba2m.engine.hooks import BA2MAnnealHook
 from mmba2m.models.attentions.ba2m import BA2M
-from mmba2m.registry import HOOKS
 
 pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
 
@@ -47,11 +44,6 @@ def test_strength_falls_linearly_to_zero(begin, end, expected):
     seen, left = run(BA2MAnnealHook(begin, end), max_iters=10)
     assert seen == pytest.approx(expected, abs=1e-6)
     assert left == 0
-
-
-def test_defaults():
-    hook = HOOKS.build(dict(type='BA2MAnnealHook'))
-    assert (hook.begin, hook.end) == (0.5, 0.8)
 
 
 @pytest.mark.parametrize('start', [0, 3, 6, 9])
@@ -98,7 +90,7 @@ class Toy(BaseModel):
         self.fc = nn.Linear(4, 1)
 
     def forward(self, x, mode='loss'):
-        x = self.fc(self.ba2m(x).mean((2, 3)))
+        x = self.fc(self.ba2m(torch.stack(x)).mean((2, 3)))
         return dict(loss=x.square().mean()) if mode == 'loss' else x
 
 
@@ -110,43 +102,17 @@ class Recorder(Hook):
         self.seen.append(runner.model.ba2m.strength.item())
 
 
-def collate(batch):
-    return dict(x=torch.stack(batch))
-
-
-def train(work_dir, epochs, recorder, name, hooks=(), **kwargs):
-    data = [torch.randn(4, 5, 5) * (i + 1) for i in range(8)]
-    runner = Runner(
-        model=Toy(),
-        work_dir=str(work_dir),
-        train_dataloader=dict(
-            dataset=data,
-            sampler=dict(type=DefaultSampler, shuffle=False),
-            batch_size=4,
-            num_workers=0,
-            collate_fn=collate,
-        ),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
-        custom_hooks=[
-            dict(type='mmba2m.BA2MAnnealHook', begin=0.25, end=0.75),
-            recorder,
-            *hooks,
-        ],
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
-        default_scope='mmengine',
-        experiment_name=name,
-        log_level='ERROR',
-        cfg=Config(dict(work_dir=str(work_dir))),
-        **kwargs,
+def train(work_dir, recorder, *hooks, **settings):
+    data = [dict(x=torch.randn(4, 5, 5) * (i + 1)) for i in range(4)]
+    anneal = dict(type='mmba2m.BA2MAnnealHook', begin=0.25, end=0.75)
+    return fit(
+        work_dir, Toy(), data, 4, [anneal, recorder, *hooks], **settings
     )
-    runner.train()
-    return runner
 
 
 def test_checkpoints_keep_the_strength_and_resuming_restores_it(tmp_path):
     recorder = Recorder()
-    train(tmp_path, 4, recorder, 'whole')  # 2 iterations an epoch
+    train(tmp_path, recorder)  # 2 iterations an epoch
     expected = [1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
     assert recorder.seen == pytest.approx(expected, abs=1e-6)
 
@@ -160,9 +126,7 @@ def test_checkpoints_keep_the_strength_and_resuming_restores_it(tmp_path):
     recorder = Recorder()
     runner = train(
         tmp_path / 'resumed',
-        4,
         recorder,
-        'resumed',
         resume=True,
         load_from=str(tmp_path / 'epoch_2.pth'),
     )
@@ -172,10 +136,8 @@ def test_checkpoints_keep_the_strength_and_resuming_restores_it(tmp_path):
 
 @pytest.mark.parametrize('update_buffers', [False, True])
 def test_moving_average_of_the_model_follows(tmp_path, update_buffers):
-    hooks = [
-        dict(type='EMAHook', momentum=0.001, update_buffers=update_buffers)
-    ]
-    train(tmp_path, 4, Recorder(), 'ema', hooks)
+    ema = dict(type='EMAHook', momentum=0.001, update_buffers=update_buffers)
+    train(tmp_path, Recorder(), ema)
     for epoch, expected in ((1, 1), (2, 0.5), (4, 0)):
         path = tmp_path / f'epoch_{epoch}.pth'
         saved = torch.load(path, weights_only=False)

@@ -1,4 +1,3 @@
-import json
 import math
 import sys
 from functools import partial
@@ -7,25 +6,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mmengine.hooks import Hook
-from mmengine.visualization import Visualizer
-from mmengine.visualization.vis_backend import BaseVisBackend
-from tensorboard.backend.event_processing.event_accumulator import (
-    EventAccumulator,
+from logger_records import (
+    backends_of,
+    lines_of,
+    make_batch,
+    make_module,
+    read_events,
+    record,
 )
-from torch import distributed, multiprocessing, nn
-from torch.nn.parallel import DistributedDataParallel
+from mmengine.hooks import Hook
+from mmengine.visualization.vis_backend import BaseVisBackend
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 from toy_training import train
 
 from mmba2m.engine.hooks import BA2MLoggerHook
-from mmba2m.models.attentions.ba2m import BA2M
 
 pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
-
-
-def backends_of(*names):
-    return [dict(type=f'{name}VisBackend') for name in names]
 
 
 SCALARS = [
@@ -52,32 +49,6 @@ def settings(interval=2, **others):
             type='Visualizer', vis_backends=backends_of('Local', 'Tensorboard')
         ),
     )
-
-
-def lines_of(work_dir, name='ba2m.json'):
-    return [
-        json.loads(line)
-        for path in sorted(work_dir.glob(f'*/vis_data/{name}'))
-        for line in path.read_text().splitlines()
-    ]
-
-
-def read_events(work_dir):
-    """Scalars and histograms of TensorBoard, by tag and step."""
-    scalars, histograms = {}, {}
-    for path in sorted(work_dir.rglob('events.out.tfevents.*')):
-        events = EventAccumulator(str(path), size_guidance=dict(histograms=0))
-        tags = events.Reload().Tags()
-        for tag in tags['scalars']:
-            found = {event.step: event.value for event in events.Scalars(tag)}
-            scalars.setdefault(tag, {}).update(found)
-        for tag in tags['histograms']:
-            found = {
-                event.step: event.histogram_value
-                for event in events.Histograms(tag)
-            }
-            histograms.setdefault(tag, {}).update(found)
-    return scalars, histograms
 
 
 class Oracle(Hook):
@@ -184,47 +155,6 @@ def test_training_is_the_same_and_so_are_the_lines_that_others_read(
 # The rest without a Runner: what hook and modules do in one iteration
 
 
-def record(model, x, folder, backends=None, forward=None, cfg=None):
-    """One iteration; returns the line of ba2m.json."""
-    warnings = []
-    runner = SimpleNamespace(
-        model=model,
-        iter=0,
-        cfg=cfg or {},
-        logger=SimpleNamespace(warning=warnings.append),
-        visualizer=Visualizer(
-            str(folder),
-            vis_backends=backends or backends_of('Local', 'Tensorboard'),
-            save_dir=str(folder),
-        ),
-    )
-    model.train()
-    hook = BA2MLoggerHook(interval=1)
-    hook.before_train(runner)
-    hook.before_train_iter(runner, 0)
-    (forward or model)(x).sum().backward()
-    hook.after_train_iter(runner, 0)
-    runner.visualizer.close()
-    path = folder / 'vis_data/ba2m.json'
-    if not path.exists():
-        return None, warnings
-    (line,) = path.read_text().splitlines()
-    return json.loads(line), warnings
-
-
-def make_module(**kwargs):
-    norm = dict(type='GN', num_groups=1)
-    module = BA2M(8, 2, norm_cfg=norm, **kwargs).double()
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.6)
-    return module
-
-
-def make_batch(n):
-    scale = torch.linspace(0.5, 2, n, dtype=torch.float64).view(-1, 1, 1, 1)
-    return torch.randn(n, 8, 6, 5, dtype=torch.float64) * scale
-
-
 @pytest.mark.parametrize(
     'run',
     [
@@ -267,50 +197,21 @@ def test_values_that_are_not_finite(tmp_path):
     assert 'ba2m_weight/0' not in histograms
 
 
-def test_amp_records_float32(tmp_path):
-    module = make_module().float()
-    x = make_batch(3).float()
-
-    def forward(x):
-        with torch.autocast('cpu', torch.bfloat16):
-            return module(x)
-
-    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
-        sar = module.sample_attention(x)
-    assert sar.dtype == torch.float32
-    line, _ = record(nn.Sequential(module), x, tmp_path, forward=forward)
-    assert line['ba2m_sar_std/0'] == pytest.approx(
-        sar.std(unbiased=False).item(), rel=1e-4
-    )
-
-
 class Other(BaseVisBackend):
     """A backend that knows scalars only."""
 
     experiment = None
 
-    def __init__(self):
-        super().__init__('unused')
-        self.calls = []
-
     def _init_env(self):
         pass
 
     def add_scalars(self, scalar_dict, step=0, file_path=None, **kwargs):
-        self.calls.append((scalar_dict, step))
+        self.call = scalar_dict, step
 
 
-def test_other_backends_get_the_scalars(tmp_path):
-    other = Other()
-    backends = [*backends_of('Local'), other]
-    line, _ = record(
-        nn.Sequential(make_module()), make_batch(3), tmp_path, backends
-    )
-    assert line.pop('step') == 1
-    assert other.calls == [(line, 1)]
-
-
-def test_wandb_gets_histograms(tmp_path, monkeypatch):
+def test_other_backends_get_the_scalars_and_wandb_histograms(
+    tmp_path, monkeypatch
+):
     logged = []
     wandb = SimpleNamespace(
         init=lambda **kwargs: None,
@@ -319,13 +220,14 @@ def test_wandb_gets_histograms(tmp_path, monkeypatch):
         log=lambda values, commit: logged.append(values),
     )
     monkeypatch.setitem(sys.modules, 'wandb', wandb)
-    module, x = make_module(), make_batch(3)
+    module, x, other = make_module(), make_batch(3), Other('unused')
     with torch.no_grad():
         sar = module.sample_attention(x).tolist()
-    backends = backends_of('Local', 'Wandb')
+    backends = [*backends_of('Local', 'Wandb'), other]
     line, _ = record(nn.Sequential(module), x, tmp_path, backends)
     (values,) = logged
     assert values['iter'] == line.pop('step') == 1
+    assert other.call == (line, 1)
     assert values['ba2m_sar/0'] == ('histogram', *sar)
     assert len(values['ba2m_weight/0']) == 1 + 3
     assert {key: values[key] for key in line} == line
@@ -353,75 +255,3 @@ def test_compiled_networks_have_their_buffers(tmp_path, by_config):
 def test_wrong_interval_is_named(interval):
     with pytest.raises(ValueError, match=f'got {interval!r}'):
         BA2MLoggerHook(interval=interval)
-
-
-# Two ranks with unequal batches against one process with all samples
-
-SIZES = (1, 3)
-
-
-def make_pair():
-    torch.manual_seed(3)
-    modules = [make_module(sync_batch=sync) for sync in (True, False)]
-    return nn.Sequential(*modules).train(), make_batch(sum(SIZES))
-
-
-def record_on_a_rank(rank, folder):
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/rendezvous',
-        rank=rank,
-        world_size=len(SIZES),
-    )
-    model, x = make_pair()
-    line, _ = record(
-        DistributedDataParallel(model),
-        x.split(SIZES)[rank],
-        folder / str(rank),
-    )
-    assert (line is None) == (rank > 0)
-    distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_ranks_record_the_global_batch(tmp_path):
-    multiprocessing.start_processes(
-        record_on_a_rank, (tmp_path,), len(SIZES), start_method='forkserver'
-    )
-    (line,) = (tmp_path / '0/vis_data/ba2m.json').read_text().splitlines()
-    line = json.loads(line)
-    assert not list((tmp_path / '1').rglob('events.*'))
-
-    (one, two), x = make_pair()
-    with torch.no_grad():
-        first = one.sample_attention(x)
-        weight = len(x) * first.softmax(0)
-        middle = x * weight.view(-1, 1, 1, 1)
-        second = two.sample_attention(middle)
-    p = first.softmax(0)
-    expected = {
-        'ba2m_sar_mean/0': first.mean(),
-        'ba2m_weight_max/0': weight.max(),
-        'ba2m_weight_std/0': weight.std(unbiased=False),
-        'ba2m_weight_entropy/0': -(p * p.log()).sum() / math.log(len(x)),
-        'ba2m_normalizer/0': first.exp().mean(),
-        'ba2m_sar_std/1': second.std(unbiased=False),
-    }
-    # each rank on its own: of one sample, the weight is 1
-    own = second[1:].softmax(0)
-    weight = torch.cat([torch.ones(1), 3 * own])
-    entropy = -(own * own.log()).sum() / math.log(3)
-    expected.update(
-        {
-            'ba2m_weight_min/1': weight.min(),
-            'ba2m_weight_max/1': weight.max(),
-            'ba2m_weight_entropy/1': (1 + entropy) / 2,
-            'ba2m_normalizer/1': second[0].exp(),
-        }
-    )
-    for key, value in expected.items():
-        assert line[key] == pytest.approx(value.item(), rel=1e-6), key
-    _, histograms = read_events(tmp_path / '0')
-    assert histograms['ba2m_weight/1'][1].num == 4
-    assert histograms['ba2m_weight/1'][1].sum == pytest.approx(4)

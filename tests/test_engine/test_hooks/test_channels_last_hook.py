@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.model import BaseModel, MMDistributedDataParallel
-from mmengine.runner import Runner
 from torch import distributed, nn
+from toy_training import fit
 
 from mmba2m.engine.hooks import ChannelsLastHook
 from mmba2m.models.attentions.ba2m import BA2M
@@ -34,21 +34,8 @@ def train(model, work_dir, hooks):
         dict(inputs=torch.randn(3, 9, 9, generator=generator) * (i + 1))
         for i in range(4)
     ]
-    Runner(
-        model=model,
-        work_dir=str(work_dir),
-        train_dataloader=dict(
-            dataset=images,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            batch_size=2,
-            num_workers=0,
-        ),
-        train_cfg=dict(by_epoch=True, max_epochs=2),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
-        default_scope='mmba2m',
-        custom_hooks=hooks,
-        log_level='WARNING',
-    ).train()
+    sgd = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+    fit(work_dir, model, images, 2, hooks, optim_wrapper=sgd)
     return model
 
 

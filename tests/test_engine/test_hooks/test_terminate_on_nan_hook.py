@@ -4,9 +4,9 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
+from toy_training import fit
 
 from mmba2m.engine.hooks import TerminateOnNaNHook
 
@@ -38,29 +38,17 @@ def train(tmp_path, values, optim_wrapper=None, patience=50):
         )
         for i, value in enumerate(values)
     ]
-    runner = Runner(
-        model=Toy(),
-        work_dir=str(tmp_path),
-        train_dataloader=dict(
-            dataset=data,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            batch_size=2,
-            num_workers=0,
-        ),
-        train_cfg=dict(by_epoch=True, max_epochs=1),
+    return fit(
+        tmp_path,
+        Toy(),
+        data,
+        hooks=[dict(type='mmba2m.TerminateOnNaNHook', patience=patience)],
         optim_wrapper=optim_wrapper
         or dict(optimizer=dict(type='SGD', lr=0.1), clip_grad={'max_norm': 1}),
         default_hooks=dict(
             checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)
         ),
-        custom_hooks=[
-            dict(type='mmba2m.TerminateOnNaNHook', patience=patience)
-        ],
-        experiment_name=f'{tmp_path.name}',
-        log_level='ERROR',
     )
-    runner.train()
-    return runner
 
 
 def test_finite_losses_train_on(tmp_path):

@@ -1,10 +1,12 @@
 """A run of seconds in which everything draws random numbers."""
 
 import gc
+import itertools
 import random
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -17,6 +19,7 @@ from mmba2m.models.attentions.ba2m import BA2M
 
 # batches of an epoch: 11 samples by two
 EPOCH = 6
+COUNT = itertools.count()
 BY_ITER = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=False),
 )
@@ -24,6 +27,34 @@ ITER_BASED = dict(
     train_cfg=dict(by_epoch=False, max_iters=3 * EPOCH, val_interval=4),
     default_hooks=BY_ITER,
 )
+
+
+def fit(work_dir, model, data, epochs=1, hooks=(), **settings):
+    """Trains any model on a list of samples, two a batch, in their order."""
+    cfg = dict(
+        model=model,
+        work_dir=str(work_dir),
+        train_dataloader=loader(data),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        custom_hooks=list(hooks),
+        default_scope='mmengine',
+        experiment_name=f'{work_dir}_{next(COUNT)}',
+        log_level='ERROR',
+        cfg=Config(dict(work_dir=str(work_dir))),
+    )
+    runner = Runner(**dict(cfg, **settings))
+    runner.train()
+    return runner
+
+
+def loader(data):
+    return dict(
+        dataset=data,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=2,
+        num_workers=0,
+    )
 
 
 class Noise(Dataset):

@@ -1,0 +1,179 @@
+"""What the launch scripts call, by stubs of Python and Slurm."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DETECTOR = ROOT / 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
+
+
+def run(script, *args, code=0, **env):
+    done = subprocess.run(
+        ['bash', ROOT / 'tools' / script, *map(str, args)],
+        cwd=ROOT,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout[-3000:]
+    return done.stdout
+
+
+def executable(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def stubs(tmp_path):
+    """A Python that prints how it is called, and two machines of a Slurm."""
+    log = tmp_path / 'calls'
+    python = executable(
+        tmp_path / 'python',
+        '#!/usr/bin/env bash\n'
+        f'if [ "$1" != -c ]; then printf "%s\\n" "$*" >>{log}; fi\n',
+    )
+    executable(
+        tmp_path / 'srun',
+        '#!/usr/bin/env bash\n'
+        'echo "srun $*"\n'
+        'while [ "$1" != bash ]; do shift; done\n'
+        'export SLURM_JOB_ID=123456 SLURM_JOB_NODELIST="n[3-4]"\n'
+        'for ((i = 0; i < NNODES; i++)); do SLURM_NODEID=$i "$@"; done\n',
+    )
+    executable(
+        tmp_path / 'scontrol',
+        '#!/usr/bin/env bash\n[ "$*" = "show hostnames n[3-4]" ] && '
+        'printf "n3\\nn4\\n"\n',
+    )
+    path = f'{tmp_path}:{os.environ["PATH"]}'
+    return dict(PYTHON=str(python), PATH=path), log
+
+
+def test_torchrun_of_one_machine_and_of_several(stubs):
+    env, log = stubs
+    run('dist_train.sh', DETECTOR, 4, '--cfg-options', 'a="[1, 2]"', **env)
+    run('dist_test.sh', DETECTOR, 'c.pth', 3, **dict(env, PORT='29511'))
+    env = dict(env, NNODES='2', NODE_RANK='1', MASTER_ADDR='n1')
+    run('dist_train.sh', DETECTOR, 8, **env)
+    train, test, several = log.read_text().splitlines()
+    assert train == (
+        '-m torch.distributed.run --rdzv_backend=c10d --local_addr=127.0.0.1 '
+        '--rdzv_endpoint=127.0.0.1:0 --nnodes=1 --nproc_per_node=4 '
+        f'{ROOT}/tools/train.py {DETECTOR} --cfg-options a="[1, 2]" '
+        '--launcher pytorch'
+    )
+    assert '--rdzv_endpoint=127.0.0.1:29511 ' in test
+    assert test.endswith(
+        f'--nproc_per_node=3 {ROOT}/tools/test.py {DETECTOR} c.pth '
+        '--launcher pytorch'
+    )
+    assert several == (
+        '-m torch.distributed.run --node_rank=1 --master_addr=n1 '
+        '--master_port=29500 --nnodes=2 --nproc_per_node=8 '
+        f'{ROOT}/tools/train.py {DETECTOR} --launcher pytorch'
+    )
+
+
+def test_slurm_starts_torchrun_on_each_machine(stubs):
+    env, log = stubs
+    output = run(
+        'slurm_train.sh',
+        'gpus',
+        'my job',
+        DETECTOR,
+        'work',
+        '--amp',
+        **dict(env, GPUS='16', SRUN_ARGS='--time=1:00 --exclusive'),
+    )
+    assert output.startswith(
+        'srun --partition=gpus --job-name=my job --nodes=2 --ntasks=2 '
+        '--ntasks-per-node=1 --gres=gpu:8 --cpus-per-task=40 '
+        '--kill-on-bad-exit=1 --time=1:00 --exclusive bash '
+    )
+    for rank, call in enumerate(log.read_text().splitlines()):
+        assert call == (
+            f'-m torch.distributed.run --node_rank={rank} --master_addr=n3 '
+            '--master_port=23456 --nnodes=2 --nproc_per_node=8 '
+            f'{ROOT}/tools/train.py {DETECTOR} --work-dir work --amp '
+            '--launcher pytorch'
+        )
+    assert rank == 1
+    log.unlink()
+    env = dict(env, GPUS='4', CPUS_PER_TASK='2')
+    output = run(
+        'slurm_test.sh', 'gpus', 'j', DETECTOR, 'c.pth', '--tta', **env
+    )
+    assert '--nodes=1 ' in output
+    assert '--gres=gpu:4 --cpus-per-task=8 ' in output
+    assert log.read_text().endswith(
+        f'--nnodes=1 --nproc_per_node=4 {ROOT}/tools/test.py {DETECTOR} c.pth '
+        '--tta --launcher pytorch\n'
+    )
+
+
+TRAIN = ('dist_train.sh', DETECTOR)
+SLURM = ('slurm_train.sh', 'p', 'j', DETECTOR)
+
+
+@pytest.mark.parametrize(
+    'args, env, message',
+    [
+        (TRAIN, '', 'needs 2 arguments, got 1'),
+        (('dist_test.sh', DETECTOR, 'c.pth'), '', 'needs 3 arguments, got 2'),
+        (('slurm_test.sh', 'p', 'j', 'c'), '', 'needs 4 arguments, got 3'),
+        ((*TRAIN, '0'), '', "GPUS must be a whole number from 1 on, got '0'"),
+        ((*TRAIN, '--amp'), '', "got '--amp'"),
+        (('dist_train.sh', 'no.py', 2), '', "there is no file 'no.py' in "),
+        ((*TRAIN, 2), 'NNODES=x', 'NNODES must be a whole number'),
+        ((*TRAIN, 2), 'PORT=x', 'PORT must be a whole number'),
+        ((*TRAIN, 2), 'NNODES=2', 'NODE_RANK must be a whole number'),
+        (
+            (*TRAIN, 2),
+            'NNODES=2 NODE_RANK=2',
+            'NODE_RANK counts from 0 to 1 for NNODES=2, got 2',
+        ),
+        ((*TRAIN, 2), 'NNODES=2 NODE_RANK=0', 'NNODES=2 needs MASTER_ADDR'),
+        ((*TRAIN, 2), 'PYTHON=nopython', "there is no 'nopython'"),
+        ((*TRAIN, 2), 'PYTHON=false', 'lacks torch or mmba2m'),
+        (SLURM, 'GPUS=8.5', 'GPUS must be a whole number from 1 on'),
+        (
+            SLURM,
+            'GPUS=12 GPUS_PER_NODE=8',
+            'GPUS=12 is no multiple of GPUS_PER_NODE=8',
+        ),
+        (SLURM, 'CPUS_PER_TASK=many', 'CPUS_PER_TASK must be a whole'),
+    ],
+)
+def test_wrong_use_is_named_after_the_usage(stubs, args, env, message):
+    base, log = stubs
+    env = dict(pair.split('=') for pair in env.split())
+    output = run(*args, code=2, **dict(base, **env))
+    *_, last = output.splitlines()
+    assert last.startswith(f'{args[0]}: error: ')
+    assert message in last
+    assert output.startswith(f'usage: {args[0]} ')
+    assert not log.exists()
+
+
+@pytest.mark.skipif(bool(shutil.which('srun')), reason='has Slurm')
+def test_slurm_is_missing(stubs):
+    env, _ = stubs
+    output = run(*SLURM, code=2, **dict(env, PATH=os.environ['PATH']))
+    assert output.endswith('there is no srun on this machine\n')
+
+
+@pytest.mark.parametrize(
+    'script', sorted(path.name for path in ROOT.glob('tools/*.sh'))
+)
+def test_help(script):
+    assert os.access(ROOT / 'tools' / script, os.X_OK)
+    output = run(script, '--help', **os.environ)
+    assert output.startswith(f'usage: {script} ')
