@@ -12,8 +12,13 @@ from mmengine.registry import Registry
 
 from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.models.attentions.names import find_attention
+from mmba2m.models.backbones.attention_backbone import (
+    AttentionBackbone,
+    find_class,
+)
 from mmba2m.models.backbones.ba2m_stages import BA2MStagesMixin
 from mmba2m.models.backbones.slots import AttentionMixin, to_entries
+from mmba2m.models.necks import AttentionMaps
 
 _PACKAGE = 'mmba2m'
 
@@ -60,6 +65,9 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
         ):
             changes.append(f'{path}: no plugins that are BA2M')
         cls = _find(own, node) or object
+        if cls in (AttentionBackbone, AttentionMaps):
+            changes += _strip_base(path, node, cls)
+            continue
         if issubclass(cls, AttentionMixin):
             if _drop(
                 node, 'attention', lambda e: find_attention(e['type']) is BA2M
@@ -101,6 +109,28 @@ def walk(node, path: str = '') -> Iterator[tuple[str, dict]]:
         return
     for key, child in children:
         yield from walk(child, f'{path}.{key}' if path else str(key))
+
+
+def _strip_base(path, node, cls):
+    """Turns what names its base into that, if BA²M is all that it adds."""
+    if not _drop(
+        node, 'attention', lambda e: find_attention(e['type']) is BA2M
+    ):
+        return []
+    changes = [f'{path}: no attention that is BA2M']
+    if 'attention' not in node:
+        if node.get('base') is None:
+            raise ValueError(
+                f'{path}: in a list of necks, AttentionMaps gives the '
+                'weights of the others their names; only with base=… it can '
+                'be stripped'
+            )
+        base = find_class(node['base'])
+        if cls is AttentionMaps and 'in_channels' not in _parameters(base):
+            node.pop('in_channels')
+        changes.append(f'{path}: {node["type"]} → {node["base"]}')
+        node['type'] = node.pop('base')
+    return changes
 
 
 def _registered(scope):
