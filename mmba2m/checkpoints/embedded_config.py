@@ -22,14 +22,14 @@ _LITERALS = (
 )
 
 
-def read_embedded_config(checkpoint):
+def read_embedded_config(checkpoint: dict) -> Config:
     """Reads the config that MMEngine keeps in a checkpoint, running no code.
 
     Args:
-        checkpoint (dict): A checkpoint.
+        checkpoint: A checkpoint.
 
     Returns:
-        Config: The config; what its ``custom_imports`` name is imported.
+        The config; what its ``custom_imports`` name is imported.
 
     Raises:
         ValueError: If there is none, or it is more than values.

@@ -7,6 +7,7 @@ import shutil
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -139,7 +140,7 @@ def handed_on(read: dict[str, dict]):
         _read.update(before)
 
 
-def load_checkpoint(path: str | Path, map_location='cpu') -> dict:
+def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
     """Loads a checkpoint; a pickle that would run code is refused.
 
     Tensors, numbers, text and containers of them load, and what MMEngine
@@ -192,7 +193,7 @@ def load_checkpoint(path: str | Path, map_location='cpu') -> dict:
     return checkpoint
 
 
-def use_safe_loading():
+def use_safe_loading() -> None:
     """Has MMEngine load every checkpoint of this process so.
 
     It replaces MMEngine's loaders of local files and downloads, by MMEngine's
@@ -203,7 +204,7 @@ def use_safe_loading():
     CheckpointLoader.register_scheme(schemes, load_from_mmba2m, force=True)
 
 
-def load_from_mmba2m(path, map_location=None):
+def load_from_mmba2m(path: str, map_location: Any = None) -> dict:
     """:func:`load_checkpoint`, as MMEngine calls and logs it."""
     return load_checkpoint(path, map_location)
 

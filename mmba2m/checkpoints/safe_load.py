@@ -6,6 +6,7 @@ import pickle
 import zipfile
 from collections import Counter
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +17,15 @@ from mmengine.optim import OneCycleParamScheduler
 TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
 
-def safe_load(path, map_location):
+def safe_load(path: str, map_location: Any) -> Any:
     """Loads a file as ``torch.load(weights_only=True)`` does.
 
     Args:
-        path (str): A local file.
-        map_location (Any): As in ``torch.load``.
+        path: A local file.
+        map_location: As in ``torch.load``.
 
     Returns:
-        Any: What was saved.
+        What was saved.
 
     Raises:
         pickle.UnpicklingError: With 'GLOBAL name' where it holds a function

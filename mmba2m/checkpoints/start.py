@@ -1,5 +1,6 @@
 """Makes the weights of a plain ResNet the start of a BA²M network."""
 
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmba2m.models.attentions.ba2m import BA2M
@@ -14,17 +15,17 @@ _HEAD = 'fc.'
 _COUNTER = '.num_batches_tracked'
 
 
-def to_ba2m_start(checkpoint, cfg):
+def to_ba2m_start(checkpoint: dict, cfg: Config) -> tuple[dict, list[str]]:
     """Fits a checkpoint to the backbone of a config.
 
     Args:
-        checkpoint (dict): Of torchvision's ResNet, or of a network of
+        checkpoint: Of torchvision's ResNet, or of a network of
             MMDetection or MMPretrain, which keep theirs below ``backbone.``;
             a state dict, or a dict with it as 'state_dict' or 'model'.
-        cfg (Config): Of a detector or classifier with BA²M.
+        cfg: Of a detector or classifier with BA²M.
 
     Returns:
-        tuple[dict, list[str]]: The checkpoint with the backbone alone, for
+        The checkpoint with the backbone alone, for
         ``init_cfg=dict(type='Pretrained', prefix='backbone.')``, and a report
         of what matched, what starts anew and what is not used.
 
@@ -36,16 +37,11 @@ def to_ba2m_start(checkpoint, cfg):
     if isinstance(checkpoint.get('model'), dict):
         checkpoint = checkpoint['model']
     weights = get_weights(checkpoint)
+    used = {k: v for k, v in weights.items() if not k.startswith(_HEAD)}
     if any(key.startswith(_PREFIX) for key in weights):
-        used = {
-            key[len(_PREFIX) :]: value
-            for key, value in weights.items()
-            if key.startswith(_PREFIX)
-        }
-        unused = [key for key in weights if not key.startswith(_PREFIX)]
-    else:
-        used = {k: v for k, v in weights.items() if not k.startswith(_HEAD)}
-        unused = [key for key in weights if key.startswith(_HEAD)]
+        used = {k: v for k, v in weights.items() if k.startswith(_PREFIX)}
+    unused = [key for key in weights if key not in used]
+    used = {key.removeprefix(_PREFIX): v for key, v in used.items()}
 
     own = backbone.state_dict()
     others = getattr(backbone, 'attention_names', ())

@@ -1,5 +1,6 @@
 """Takes BA²M out of a checkpoint whose strength was annealed to 0."""
 
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmba2m.models.attentions.ba2m import BA2M
@@ -11,38 +12,39 @@ from .stock_config import strip_config, walk
 _STATES = ('state_dict', 'ema_state_dict')
 
 
-def find_ba2m(weights):
+def find_ba2m(weights: dict) -> dict[str, list[str]]:
     """Finds the BA²M modules in a state dict by what their state holds.
 
     Args:
-        weights (dict[str, Tensor]): A state dict.
+        weights: A state dict.
 
     Returns:
-        dict[str, list[str]]: Name of each module, and all its keys.
+        Name of each module, and all its keys.
 
     Raises:
         ValueError: If a module holds what BA²M has not.
     """
-    state = list(BA2M(1, reduction=1).state_dict())
-    parts = {key.split('.')[0] for key in state}
-    buffers = [key for key in state if '.' not in key]
-    names = [
-        key.rpartition('.')[0]
-        for key in weights
-        if key.endswith(f'.{buffers[0]}')
-    ]
+    own = BA2M(1, reduction=1)
+    parts = {key.split('.')[0] for key in own.state_dict()}
+    buffers = [name for name, _ in own.named_buffers(recurse=False)]
     found = {}
-    for name in names:
+    for key in weights:
+        name = key.rpartition('.')[0]
         if any(f'{name}.{buffer}' not in weights for buffer in buffers):
             continue
-        found[name] = [key for key in weights if key.startswith(f'{name}.')]
-        for key in found[name]:
+        found.setdefault(
+            name, [k for k in weights if k.startswith(f'{name}.')]
+        )
+    for name, keys in found.items():
+        for key in keys:
             if key[len(name) + 1 :].split('.')[0] not in parts:
                 raise ValueError(f'{key} is of no BA2M module')
     return found
 
 
-def strip_checkpoint(checkpoint, cfg, force=False):
+def strip_checkpoint(
+    checkpoint: dict, cfg: Config, force: bool = False
+) -> tuple[dict, Config, list[str]]:
     """Turns a checkpoint with BA²M into one of the stock network.
 
     With a strength of 0 the module multiplies by exactly 1, so the stock
@@ -52,15 +54,14 @@ def strip_checkpoint(checkpoint, cfg, force=False):
     parameters that vanish.
 
     Args:
-        checkpoint (dict): A checkpoint of a detector or classifier, or only
+        checkpoint: A checkpoint of a detector or classifier, or only
             its state dict. It stays as it is.
-        cfg (Config): Its config.
-        force (bool): Whether a network that was not annealed is stripped as
+        cfg: Its config.
+        force: Whether a network that was not annealed is stripped as
             well. Defaults to False.
 
     Returns:
-        tuple[dict, Config, list[str]]: The checkpoint, its config, and what
-        was done.
+        The checkpoint, its config, and what was done.
 
     Raises:
         ValueError: If there is no BA²M in it, it was not annealed, or what is
@@ -84,12 +85,8 @@ def strip_checkpoint(checkpoint, cfg, force=False):
             f'{key}: without {len(modules)} BA2M modules ({len(gone)} '
             f'entries), {len(stripped[key])} entries stay'
         )
-    dropped = [
-        key
-        for key in checkpoint
-        if 'state_dict' in checkpoint and key not in stripped
-    ]
-    if dropped:
+    dropped = [key for key in checkpoint if key not in stripped]
+    if dropped and 'state_dict' in checkpoint:
         report.append(
             f'dropped, so it can be loaded but not resumed: '
             f'{", ".join(dropped)}'
@@ -105,10 +102,11 @@ def strip_checkpoint(checkpoint, cfg, force=False):
 
 def _check_annealed(state, modules, cfg):
     strengths = {name: state[f'{name}.strength'].item() for name in modules}
-    active = {name: value for name, value in strengths.items() if value}
-    if not active:
+    listed = [
+        f'{name} {value:g}' for name, value in strengths.items() if value
+    ]
+    if not listed:
         return
-    listed = [f'{name} {value:g}' for name, value in active.items()]
     types = ((str(node.get('type')), node) for _, node in walk(cfg.model))
     options = [
         node if name.endswith('BA2M') else node.get('ba2m_cfg') or {}
@@ -116,20 +114,18 @@ def _check_annealed(state, modules, cfg):
         if 'BA2M' in name
     ]
     message = (
-        f'{len(active)} of {len(modules)} BA2M modules still have a strength '
+        f'{len(listed)} of {len(modules)} BA2M modules still have a strength '
         f'(0 is annealed): {", ".join(listed[:4])}'
         + (', …' if len(listed) > 4 else '')
         + '. Without them the network meets features it was not trained '
         'with; docs/study.md has what that costs.'
     )
-    if any(not option.get('scale_by_batch', True) for option in options):
+    if not all(option.get('scale_by_batch', True) for option in options):
         message += (
             ' With scale_by_batch=False, as here, they are as many times '
             'too large as a batch had images, and the output is useless.'
         )
-    if options and all(
-        option.get('inference') == 'identity' for option in options
-    ):
+    if {option.get('inference') for option in options} == {'identity'}:
         message += (
             " Here inference='identity' does without them already, so "
             'stripping changes no prediction.'

@@ -7,14 +7,14 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 
-def create_parser(description):
+def create_parser(description: str) -> argparse.ArgumentParser:
     """Creates a parser with the options of every tool that runs a config.
 
     Args:
-        description (str): What the tool does.
+        description: What the tool does.
 
     Returns:
-        argparse.ArgumentParser: With ``config`` as its first argument.
+        With ``config`` as its first argument.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
@@ -42,14 +42,14 @@ def create_parser(description):
     return parser
 
 
-def load_config(args):
+def load_config(args: argparse.Namespace) -> Config:
     """Loads the config that the command line names, and merges its options.
 
     Args:
-        args (argparse.Namespace): From :func:`create_parser`.
+        args: From :func:`create_parser`.
 
     Returns:
-        Config: With ``launcher`` and ``work_dir`` set, and ours as its runner
+        With ``launcher`` and ``work_dir`` set, and ours as its runner
         if it names none.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

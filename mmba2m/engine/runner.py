@@ -4,6 +4,7 @@ import warnings
 
 from mmengine.dataset import Compose
 from mmengine.device import get_device
+from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as _Runner
 
 from mmba2m.checkpoints.checks import check_checkpoint, check_pretrained
@@ -13,7 +14,12 @@ from mmba2m.checkpoints.files import (
     use_safe_loading,
 )
 from mmba2m.checkpoints.resume import list_checkpoints, read_newest
-from mmba2m.data_checks import check_data, only_formats
+from mmba2m.data_checks import (
+    check_data,
+    check_trained,
+    complete_palettes,
+    only_formats,
+)
 from mmba2m.engine import distributed
 from mmba2m.registry import RUNNERS
 
@@ -25,8 +31,9 @@ class Runner(_Runner):
     ``runner_type='mmba2m.Runner'`` in a config has the tools of MMDetection
     and MMPretrain take it, as ours do.
 
-    - Data are checked before a data set is built, and an error while an image
-      is loaded names the image: OpenCV knows no path.
+    - Data are checked before a data set is built (``data_checks = False`` in
+      the config switches that off), and an error while an image is loaded
+      names the image: OpenCV knows no path.
     - Checkpoints are loaded by :func:`mmba2m.checkpoints.files.
       load_checkpoint`, each once, and refused where they do not fit the
       model. Resuming passes over those that cannot be read.
@@ -62,6 +69,8 @@ class Runner(_Runner):
         A warning tells of an image that has not the size which its annotation
         gives, as when boxes were drawn before an EXIF rotation.
         """
+        if isinstance(dataloader, dict):
+            complete_palettes(dataloader['dataset'])
         loader = _Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         for dataset in _leaf_datasets(loader.dataset):
             if isinstance(getattr(dataset, 'pipeline', None), Compose):
@@ -115,6 +124,11 @@ class Runner(_Runner):
         checkpoint = load_checkpoint(filename)
         strict = self._resume or not self._trains
         check_checkpoint(self.model, checkpoint, filename, strict)
+        loops = self._train_loop, self._test_loop, self._val_loop
+        built = [loop for loop in loops if isinstance(loop, BaseLoop)]
+        if strict and built:
+            dataset = built[0].dataloader.dataset
+            check_trained(checkpoint.get('meta') or {}, dataset, filename)
         with handed_on({filename: checkpoint}):
             return super().load_checkpoint(filename, *args, **kwargs)
 

@@ -2,16 +2,17 @@
 
 import itertools
 import random
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 
-def set_random_state(*key):
+def set_random_state(*key: int) -> None:
     """Sets the generators of Python, NumPy and torch, on all devices.
 
     Args:
-        *key (int): Non-negative numbers that the state is a function of.
+        *key: Non-negative numbers that the state is a function of.
     """
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     random.seed(seed)
@@ -25,11 +26,11 @@ class SeededBatch:
     That is the process that loads the samples, right before it does.
 
     Args:
-        indices (list): What the batch sampler gave.
-        key (tuple[int]): See :func:`set_random_state`.
+        indices: What the batch sampler gave.
+        key: See :func:`set_random_state`.
     """
 
-    def __init__(self, indices, key):
+    def __init__(self, indices: list, key: tuple[int, ...]):
         self.indices = indices
         self.key = key
 
@@ -49,10 +50,10 @@ class SeededBatchSampler:
     matters, and a run can go on in the middle.
 
     Args:
-        batch_sampler (Iterable): The batch sampler that picks the samples.
-        seed (int): Seed of the run.
-        rank (int): Rank of the process.
-        endless (bool): Whether to begin anew at the end, as iteration-based
+        batch_sampler: The batch sampler that picks the samples.
+        seed: Seed of the run.
+        rank: Rank of the process.
+        endless: Whether to begin anew at the end, as iteration-based
             training does. Defaults to False.
 
     Attributes:
@@ -61,7 +62,13 @@ class SeededBatchSampler:
             loaded. Defaults to 0.
     """
 
-    def __init__(self, batch_sampler, seed, rank, endless=False):
+    def __init__(
+        self,
+        batch_sampler: Iterable,
+        seed: int,
+        rank: int,
+        endless: bool = False,
+    ):
         self.batch_sampler = batch_sampler
         # MMEngine's hooks look for these
         self.sampler = getattr(batch_sampler, 'sampler', None)

@@ -28,8 +28,6 @@ class TrainingChecksHook(Hook):
     - BA²M whose strength was annealed in the checkpoint that training starts
       from does nothing, or less than the config says.
     - A detector that finds nothing has no metric, and no best checkpoint.
-
-    ``tools/train.py`` adds it to every run.
     """
 
     def __init__(self):
