@@ -1,5 +1,7 @@
 """``python -m mmba2m``: a report on the environment, to paste into an issue.
 
+``python -m mmba2m check CONFIG`` checks the data of a config instead.
+
 What may be broken is imported in other processes only.
 """
 
@@ -139,4 +141,8 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    if sys.argv[1:2] == ['check']:
+        from .data_checks.command import main as check
+
+        sys.exit(check(sys.argv[2:]))
     sys.exit(main())

@@ -6,5 +6,13 @@ misspelt class as a silent shift of the labels.
 """
 
 from .check_data import check_data, only_formats
+from .heads import check_trained
+from .palette import complete_palette, complete_palettes
 
-__all__ = ['check_data', 'only_formats']
+__all__ = [
+    'check_data',
+    'check_trained',
+    'complete_palette',
+    'complete_palettes',
+    'only_formats',
+]

@@ -1,4 +1,4 @@
-"""The check of a config's data: what is there, and what the host makes of it."""
+"""The check of a config's data: what is there, what the host makes of it."""
 
 import os
 import warnings

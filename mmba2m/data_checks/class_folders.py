@@ -88,7 +88,7 @@ def _walk(folder):
 
 
 def _fold(name):
-    return name.casefold().replace('-', ' ').replace('_', ' ')
+    return name.casefold().strip().replace('-', ' ').replace('_', ' ')
 
 
 def _difference(found, expected):

@@ -61,7 +61,7 @@ def check_coco(
     data.listed, data.objects = len(images), len(boxes)
     yield from _check_order(data, names, order)
     yield from check_boxes(data, boxes, images, categories)
-    yield from check_masks(data, boxes, images)
+    yield from check_masks(data, boxes, images, categories)
     yield from check_metric(data, boxes, images)
     yield from _check_copies(images, boxes, file)
     if data.has_local_images:
@@ -96,7 +96,8 @@ def _list_names(content, file):
 def _by_id(entries, kind, file):
     found = {}
     for entry in entries:
-        check_keys(entry, ('id',), f'one of the {kind}', file)
+        keys = ('image_id', 'category_id') if kind == 'annotations' else ()
+        check_keys(entry, ('id', *keys), f'one of the {kind}', file)
         key = entry['id']
         if not isinstance(key, str) and not is_number(key):
             raise ValueError(
@@ -147,8 +148,8 @@ def _check_order(data, names, order):
     yield ValueError(
         f'{data.name} has its categories in another order than the config its '
         f'classes, and MMDetection numbers labels by it: label {label} is '
-        f'{found[label : label + 1]} there, {classes[label]!r} in the config; '
-        f'{remedy}'
+        f'{"".join(found[label : label + 1])!r} there and {classes[label]!r} '
+        f'in the config; {remedy}'
     )
 
 

@@ -54,14 +54,14 @@ def check_boxes(
         )
     if 2 * len(beyond) > seen:
         text = (
-            f'{file} has most boxes reaching beyond their image, as left, top, '
-            'right, bottom do where left, top, width, height are meant: '
+            f'{file} has most boxes reaching beyond their image, as left, '
+            'top, right, bottom do where left, top, width, height are meant: '
             f'{some(beyond, seen)}'
         )
         yield ValueError(text) if corners == seen else text
     if lost:
         known = {*map(str, images)}
-        text = any(str(box.get('image_id')) in known for box in boxes.values())
+        text = any(str(box['image_id']) in known for box in boxes.values())
         hint = ', as an id that is text is not for a number,' if text else ''
         if len(lost) < total:
             hint = ''
@@ -81,9 +81,8 @@ def check_boxes(
 
 def _check_box(box, images, categories, file):
     """The image of a box that holds what MMDetection reads, if listed."""
-    keys = ('image_id', 'category_id', 'bbox', 'area')
-    check_keys(box, keys, 'annotation', file)
-    for key in keys[:2]:
+    check_keys(box, ('bbox', 'area'), 'annotation', file)
+    for key in ('image_id', 'category_id'):
         if isinstance(box[key], (list, dict)):
             raise ValueError(
                 f'{file}: annotation {box["id"]} has the {key} {box[key]!r}, '

@@ -8,13 +8,16 @@ from .common import Finding, some, track
 from .datasets import Data
 
 
-def check_masks(data: Data, boxes: dict, images: dict) -> Iterator[Finding]:
+def check_masks(
+    data: Data, boxes: dict, images: dict, categories: dict
+) -> Iterator[Finding]:
     """Tells masks that the pipeline or the metric cannot read.
 
     Args:
         data: The data set.
         boxes: Annotations by id, checked.
         images: Images by id.
+        categories: Categories by id.
     """
     loads = any(step.get('with_mask') for step in data.steps)
     scores = any('segm' in m.get('metric', '') for m in data.coco_metrics)
@@ -23,7 +26,10 @@ def check_masks(data: Data, boxes: dict, images: dict) -> Iterator[Finding]:
     passed_over, total = [], 0
     for box in track(boxes.values(), data.began):
         image = images.get(box['image_id'])
-        if image is None or box.get('ignore') or not is_kept(box, image):
+        kept = not box.get('ignore') and image and is_kept(box, image)
+        if image is None or not (kept or scores):
+            continue
+        if categories[box['category_id']]['name'] not in data.classes:
             continue
         total += 1
         problem, skipped = _find_problem(box.get('segmentation'), image)
@@ -45,7 +51,7 @@ def check_masks(data: Data, boxes: dict, images: dict) -> Iterator[Finding]:
 
 
 def _find_problem(mask, image):
-    """What is wrong with a mask, and whether LoadAnnotations passes over it."""
+    """What is wrong with a mask, and whether loading it passes over it."""
     if not mask:
         return 'no mask', False
     if isinstance(mask, dict):

@@ -1,4 +1,4 @@
-"""``python -m mmba2m check CONFIG``: what is in the data, and what is wrong."""
+"""``python -m mmba2m check CONFIG``: what is in data, and what is wrong."""
 
 import argparse
 from collections.abc import Sequence

@@ -5,6 +5,7 @@ on, or a string for what is only odd. What it cannot go on after, it raises.
 """
 
 import os
+import sys
 import time
 from codecs import BOM_UTF8
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -117,7 +118,7 @@ def track(items: Collection, began: float) -> Iterator[Any]:
         if number % 1000 and number < len(items):
             continue
         if bar is None and time.monotonic() - began > PATIENCE:
-            bar = ProgressBar(len(items))
+            bar = ProgressBar(len(items), file=sys.stdout)
         if bar is not None:
             bar.update(number - bar.completed)
     if bar is not None:

@@ -148,7 +148,7 @@ def open_data(config: dict, scope: str, **kwargs: Any) -> Data | None:
 
 
 def leaf_datasets(dataset: dict, times: int = 1) -> Iterator[tuple[dict, int]]:
-    """Yields the data sets inside wrappers, and how often they are repeated."""
+    """Yields the data sets inside wrappers, and how often each repeats."""
     if not isinstance(dataset, dict):
         raise ValueError(
             'its dataset is a list, not a data set; several are '

@@ -1,4 +1,4 @@
-"""Checks of a model's heads against the classes of its data."""
+"""Checks of a model's heads, and of a checkpoint, against its classes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -37,3 +37,24 @@ def find_heads(
         for key, child in model.items():
             if key not in OTHERS:
                 yield from find_heads(child, f'{path}.{key}')
+
+
+def check_trained(meta: dict, dataset: object, path: str) -> None:
+    """Refuses data whose classes are not those that a network has learnt.
+
+    Names of which none is the same are taken for those of a translation.
+
+    Args:
+        meta: The checkpoint's ``meta``.
+        dataset: The data set, built.
+        path: Of the checkpoint.
+    """
+    saved = {k.lower(): v for k, v in (meta.get('dataset_meta') or {}).items()}
+    learnt = list(saved.get('classes') or ())
+    own = getattr(dataset, 'metainfo', {})
+    classes = list(own.get('classes') or ()) if isinstance(own, dict) else []
+    if learnt and learnt != classes and {*learnt} & {*classes}:
+        raise ValueError(
+            f'{path} has learnt the classes {", ".join(learnt)}, but those of '
+            f'the data are {", ".join(classes)}, so labels would differ'
+        )

@@ -1,11 +1,27 @@
-"""Colours for classes that have none."""
+"""Colours for classes that have none, on which drawing would fail."""
 
-from collections.abc import Sequence
 from colorsys import hsv_to_rgb
+
+from .datasets import leaf_datasets, open_data
+
+
+def complete_palettes(dataset: dict) -> None:
+    """Adds to a config the colours that a palette in it, or its type's, lacks.
+
+    Args:
+        dataset: Config of a data set, maybe of several in wrappers.
+    """
+    for config, _ in leaf_datasets(dataset):
+        data = open_data(config, None, training=False, metrics=[])
+        meta = data.host.metainfo if data else {}
+        palette = complete_palette(meta).get('palette')
+        if palette != meta.get('palette'):
+            own = config.get('metainfo') or {}
+            config['metainfo'] = dict(own, palette=palette)
 
 
 def complete_palette(meta: dict) -> dict:
-    """Adds the colours that a palette lacks, on which drawing would fail.
+    """Adds the colours that a palette lacks.
 
     Args:
         meta: Of a data set, with ``classes`` and perhaps ``palette``.
@@ -13,19 +29,11 @@ def complete_palette(meta: dict) -> dict:
     Returns:
         The same, with a palette as long as the classes if there was one.
     """
-    classes, palette = meta.get('classes'), meta.get('palette')
-    if (
-        isinstance(palette, str | None)
-        or not isinstance(classes, Sequence)
-        or len(palette) >= len(classes)
-    ):
+    classes, palette = meta.get('classes') or (), meta.get('palette')
+    if not isinstance(palette, list) or len(palette) >= len(classes):
         return meta
     # hues apart by the golden ratio
-    more = [
-        tuple(
-            round(255 * part)
-            for part in hsv_to_rgb(number * 0.618034 % 1, 0.8, 0.9)
-        )
-        for number in range(len(palette), len(classes))
-    ]
-    return dict(meta, palette=[*palette, *more])
+    hues = [i * 0.618 % 1 for i in range(len(palette), len(classes))]
+    more = [hsv_to_rgb(hue, 0.8, 0.9) for hue in hues]
+    more = [tuple(round(255 * part) for part in colour) for colour in more]
+    return dict(meta, palette=palette + more)

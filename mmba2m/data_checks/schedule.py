@@ -45,12 +45,14 @@ def check_schedule(
     ]
     full = min([epochs * batches, *falls])
     for index, scheduler in enumerate(schedulers):
-        end = scheduler.get('end')
-        if 'start_factor' in scheduler and not scheduler.get('by_epoch', True):
-            if end and end >= full:
-                yield (
-                    f'the warm-up lasts {end} iterations, but the {items} '
-                    f'images make {batches} in an epoch, and after {full} '
-                    'the training ends or its learning rate falls: set '
-                    f'param_scheduler.{index}.end to {max(1, full // 10)}'
-                )
+        end, by_epoch = (
+            scheduler.get('end', 0),
+            scheduler.get('by_epoch', True),
+        )
+        if 'start_factor' in scheduler and not by_epoch and end >= full:
+            yield (
+                f'the warm-up lasts {end} iterations, but the {items} images '
+                f'make {batches} in an epoch, and after {full} the training '
+                'ends or its learning rate falls: set '
+                f'param_scheduler.{index}.end to {max(1, full // 10)}'
+            )

@@ -14,7 +14,7 @@ from mmba2m import HOSTS
 from mmba2m.checkpoints.checks import check_checkpoint
 from mmba2m.checkpoints.embedded_config import read_embedded_config
 from mmba2m.checkpoints.files import load_checkpoint
-from mmba2m.data_checks import check_data
+from mmba2m.data_checks import check_data, complete_palette
 from mmba2m.engine.runner import Runner
 
 CONFIG_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -88,10 +88,11 @@ def load_network(
         {key.removeprefix('module.'): weights[key] for key in weights}
     )
     saved = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
-    network.dataset_meta = {
+    meta = {
         **_read_dataset_meta(cfg, host),
         **{key.lower(): value for key, value in saved.items()},
     }
+    network.dataset_meta = complete_palette(meta)
     network = revert_sync_batchnorm(network)
     return network.to(device or get_device()).eval()
 

@@ -9,7 +9,7 @@ from mmba2m.data_checks import check_data
 
 @pytest.fixture
 def check(tmp_path):
-    def check(train, val, classes=None, tool='train', **settings):
+    def check(train, val, metainfo=None, tool='train', **settings):
         loaders = {}
         for split, names in (('train', train), ('val', val)):
             for name in names:
@@ -17,8 +17,8 @@ def check(tmp_path):
                 (tmp_path / split / name / 'a.jpg').touch()
             dataset = dict(type='CustomDataset', data_root=str(tmp_path))
             dataset.update(data_prefix=split, **settings)
-            if classes:
-                dataset.update(metainfo=dict(classes=classes))
+            if metainfo:
+                dataset.update(metainfo=dict(classes=metainfo))
             loaders[f'{split}_dataloader'] = dict(dataset=dataset)
         loaders['test_dataloader'] = loaders['val_dataloader']
         names = ['test'] if tool == 'test' else ['train', 'val']
@@ -76,3 +76,44 @@ def test_a_misspelt_class_of_the_config_is_named(check):
 
 def test_images_without_labels_have_no_classes(check):
     check(['a', 'b'], ['b'], with_label=False)
+
+
+@pytest.mark.parametrize(
+    'folders, classes, message',
+    [
+        (
+            'cat dog',
+            ('dog', 'cat'),
+            'train.*: the classes .*order is cat, dog',
+        ),
+        ('cat dog', ('cat', 'dgo'), r"no 'dgo' \(did you mean 'dog'"),
+        ('cat dog', ('Dog', 'Cat'), "no 'Dog'"),
+        (
+            'cat dog',
+            ('Katze', 'Hund', 'Maus'),
+            'has 2 folders, but .* 3 class',
+        ),
+        ('cat dog', 'classes.txt', 'order is cat, dog'),
+        (
+            '.ipynb_checkpoints cat',
+            None,
+            "hidden folder '.ipynb_.*for class 0",
+        ),
+    ],
+)
+def test_mmpretrains_own_classes(check, tmp_path, folders, classes, message):
+    if isinstance(classes, str):
+        classes = str(tmp_path / classes)
+        (tmp_path / 'classes.txt').write_text('dog\ncat\n')
+    folders = folders.split()
+    with pytest.raises(ValueError, match=message):
+        check(folders, folders, classes=classes)
+
+
+def test_a_folder_without_images_is_a_class_all_the_same(check, tmp_path):
+    (tmp_path / 'train/bear').mkdir(parents=True)
+    (tmp_path / 'val/bear').mkdir(parents=True)
+    with pytest.warns(
+        UserWarning, match="no images in 'bear', which is class 0"
+    ):
+        check(['cat', 'dog'], ['cat', 'dog'])

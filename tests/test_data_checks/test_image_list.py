@@ -24,6 +24,7 @@ def check(tmp_path):
         dataset.update(settings)
         cfg = ConfigDict(
             default_scope='mmpretrain',
+            model=dict(head=dict(num_classes=2)),
             train_dataloader=dict(dataset=dataset),
         )
         check_data(cfg, ('train_dataloader',))
@@ -33,7 +34,7 @@ def check(tmp_path):
 
 def test_whole_lists_pass(check):
     check('a.jpg 0\nb c.jpg 1\n')
-    check('a.jpg 7\n', metainfo=None)
+    check('a.jpg 1\n', metainfo=None)
     check('a.jpg\nb c.jpg\n', with_label=False)
 
 
@@ -55,3 +56,16 @@ def test_broken_lines_are_named(check, content, message):
 def test_missing_image_is_named(check):
     with pytest.raises(FileNotFoundError, match=r'd\.jpg.* 1 of 2 are miss'):
         check('a.jpg 0\nd.jpg 1\n')
+
+
+def test_labels_are_held_against_classes_and_head(check):
+    with pytest.raises(ValueError, match='label 7, but the 2 classes'):
+        check('a.jpg 7\n', metainfo=None, classes=('cat', 'dog'))
+    with pytest.raises(ValueError, match='label 2, but the 2 classes'):
+        check('a.jpg 2\n', metainfo=None)  # of the head
+    with pytest.raises(
+        ValueError, match=r'head.num_classes is 2, but .* 1 cl'
+    ):
+        check('a.jpg 0\n', metainfo=dict(classes=('cat',)))
+    with pytest.warns(UserWarning, match="no image of 1 of the 2 .* 'dog'"):
+        check('a.jpg 0\n', metainfo=None, classes=('cat', 'dog'))

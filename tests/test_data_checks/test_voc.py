@@ -74,6 +74,10 @@ def test_missing_image_is_named(edit):
         (BOX, box('nan', 1, 5, 5), r"is \['nan', .*not four finite"),
         (BOX, box(1, 1, 'inf', 5), r'not four finite'),
         ('<width>.*?<', '<width>wide<', "width and height are .'wide'"),
+        (BOX, box(1, 1, 10**400, 5), 'not four finite'),
+        ('<difficult>0', '<difficult>', "difficult of '.*' is '', not 0 or 1"),
+        ('<difficult>0', '<difficult>Unspecified', "is 'Unspecified', not 0"),
+        ('<name>.*?</name>', '', 'has an object without a name'),
     ],
 )
 def test_broken_values_are_named(edit, pattern, replacement, message):
@@ -156,3 +160,28 @@ def test_images_listed_twice_are_counted(edit):
 def test_filter_that_leaves_nothing_is_named(edit):
     with pytest.raises(ValueError, match='leaves none of its 6 images'):
         edit('<', '<', filter_cfg=dict(min_size=10_000))
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.JPG'])
+def test_images_of_another_suffix_are_named(edit, suffix):
+    image = edit.root / f'JPEGImages/{edit.file.stem}.jpg'
+    image.rename(image.with_suffix(suffix))
+    with pytest.raises(
+        FileNotFoundError,
+        match=rf"not found \('{edit.file.stem}{suffix}' lies there, but "
+        r"MMDetection reads VOC's images as \.jpg only\); 1 of 6 are missing",
+    ):
+        check_data(edit.cfg, TRAIN)
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_difficult_objects_alone_are_none(voc, shapes, split):
+    for path in (shapes / 'VOCdevkit/VOC2007/Annotations').iterdir():
+        text = path.read_text().replace('difficult>0', 'difficult>1')
+        path.write_text(text)
+    voc[f'{split}_dataloader'] = voc.train_dataloader
+    aim = dict(train='train on', val='find')[split]
+    with pytest.raises(
+        ValueError, match=rf'no object to {aim} in 6 .* of (\d+), \1 difficult'
+    ):
+        check_data(voc, [f'{split}_dataloader'])
