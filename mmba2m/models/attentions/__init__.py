@@ -9,7 +9,7 @@ from .cbam import CBAM
 from .context_block import GC
 from .eca import ECA
 from .ge import GE
-from .positions import FEATURE_MAP_POSITIONS
+from .names import FEATURE_MAP_POSITIONS
 from .running_bn import RunningBN
 from .saam import SAAM
 from .sasa import SASA

@@ -6,11 +6,11 @@ to save memory), and that each head has a value channel at least.
 """
 
 import torch
-from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
+from .arguments import check_map_size, take_map_size
 from .conv_like import ConvLike
 from .relative_attention import attend, relative_logits
 
@@ -45,11 +45,10 @@ class AAConv2d(ConvLike):
         groups: The convolution's; must divide C2 - dv. Defaults to 1.
         bias: Whether the convolution and W_O have a bias. Defaults to True.
         kappa: dk = kappa · C2 channels for the keys, rounded down to a
-            multiple of the heads. Defaults to 0.2.
+            multiple of the heads, but at least 20 for each. Defaults to 0.2.
         upsilon: dv = upsilon · C2 channels for the values, rounded down to a
             multiple of the heads, but at least one for each. Defaults to 0.1.
         num_heads: Defaults to 8.
-        min_head_channels: Of the keys of a head, at least. Defaults to 20.
         relative: Whether there are embeddings of relative positions. Defaults
             to True.
         map_size: (H, W) of the output, needed with ``relative``. Defaults to
@@ -58,7 +57,7 @@ class AAConv2d(ConvLike):
     Raises:
         ValueError: If ``map_size`` is missing, or in ``forward`` the map has
             another; if no channels are left for the convolution, or groups
-            do not divide them; for arguments out of range; or if a padding
+            do not divide them; for arguments out of range or a padding that
             does not keep the size.
     """
 
@@ -78,29 +77,18 @@ class AAConv2d(ConvLike):
         kappa: float = 0.2,
         upsilon: float = 0.1,
         num_heads: int = 8,
-        min_head_channels: int = 20,
         relative: bool = True,
         map_size: int | tuple[int, int] | None = None,
     ):
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-        )
-        if kappa < 0 or upsilon < 0 or num_heads < 1 or min_head_channels < 1:
+        conv_args = (kernel_size, stride, padding, dilation, groups)
+        super().__init__(in_channels, out_channels, *conv_args)
+        if kappa < 0 or upsilon < 0 or num_heads < 1:
             raise ValueError(
-                'AAConv2d needs kappa and upsilon of at least 0, num_heads '
-                f'and min_head_channels of at least 1, got kappa={kappa}, '
-                f'upsilon={upsilon}, num_heads={num_heads} and '
-                f'min_head_channels={min_head_channels}'
+                'AAConv2d needs kappa and upsilon of at least 0 and num_heads '
+                f'of at least 1, got kappa={kappa}, upsilon={upsilon} and '
+                f'num_heads={num_heads}'
             )
-        head_channels = max(
-            int(kappa * out_channels) // num_heads, min_head_channels
-        )
+        head_channels = max(int(kappa * out_channels) // num_heads, 20)
         self.num_heads = num_heads
         self.key_channels = head_channels * num_heads
         self.value_channels = num_heads * max(
@@ -114,23 +102,11 @@ class AAConv2d(ConvLike):
                 f'num_heads={num_heads}); the {conv_channels} that are left '
                 f'cannot be a convolution with groups={groups}'
             )
-        if relative and map_size is None:
-            raise ValueError(
-                'AAConv2d has embeddings for one size of its map, and needs '
-                "map_size. In a backbone, its entry of 'attention' has one "
-                'for each stage, as map_size=(28, 14, 7) for images of '
-                '224×224; for images of any size, take relative=False'
-            )
-        self.map_size = to_2tuple(map_size) if relative else None
+        self.map_size = None
+        if relative:
+            self.map_size = take_map_size(self, map_size, 'relative=False')
         self.conv = nn.Conv2d(
-            in_channels,
-            conv_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
+            in_channels, conv_channels, *conv_args, bias=bias
         )
         self.pool: nn.Module = nn.Identity()
         if self.stride != (1, 1):
@@ -140,28 +116,20 @@ class AAConv2d(ConvLike):
                 padding=tuple(s - 1 for s in self.stride),
                 count_include_pad=False,
             )
-        self.qkv = nn.Conv2d(
-            in_channels,
-            2 * self.key_channels + self.value_channels,
-            1,
-            bias=False,
-        )
+        channels = 2 * self.key_channels + self.value_channels
+        self.qkv = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.proj = nn.Conv2d(
             self.value_channels, self.value_channels, 1, bias=bias
         )
-        if relative:
-            height, width = to_2tuple(map_size)
+        if self.map_size is not None:
+            height, width = self.map_size
             self.row_embedding = _make_embedding(height, head_channels)
             self.col_embedding = _make_embedding(width, head_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C1, H, W) → (N, C2, ⌈H/s⌉, ⌈W/s⌉)."""
         convolved = self.conv(x)
-        size = tuple(convolved.shape[-2:])
-        if self.map_size not in (None, size):
-            raise ValueError(
-                f'AAConv2d was built for a map of {self.map_size}, got {size}'
-            )
+        check_map_size(self, convolved)
         return torch.cat([convolved, self.attend(x)], dim=1)
 
     def attend(self, x: Tensor) -> Tensor:

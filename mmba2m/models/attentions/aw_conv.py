@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
-from .reduction import reduce_channels
+from .arguments import reduce_channels
 
 EXPANSIONS = ('in', 'full')
 
@@ -62,10 +62,6 @@ class AWConv2d(nn.Conv2d):
             - 'full': PW2 gives a channel for each pair of output and input
               channel, in C1 / r groups; C1² / r + C1 · C2 / groups
               parameters in all.
-        final_relu: Whether ReLU follows PW2 as well, so that attention
-            only strengthens weights. At 0 nothing would learn, so PW2 starts
-            with small random weights then, and the layer close to K.
-            Defaults to False.
 
     Raises:
         ValueError: If ``reduction`` does not divide ``in_channels``, for
@@ -88,22 +84,13 @@ class AWConv2d(nn.Conv2d):
         bias: bool = True,
         reduction: int = 16,
         expand: str = 'in',
-        final_relu: bool = False,
     ):
         if isinstance(padding, str):
             raise ValueError(
                 f'padding of AWConv2d must be numbers, got {padding!r}'
             )
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-        )
+        conv_args = (kernel_size, stride, padding, dilation, groups)
+        super().__init__(in_channels, out_channels, *conv_args, bias=bias)
         if expand not in EXPANSIONS:
             raise ValueError(
                 f'expand of AWConv2d must be one of {EXPANSIONS}, '
@@ -123,7 +110,6 @@ class AWConv2d(nn.Conv2d):
             )
         self.reduction = reduction
         self.expand = expand
-        self.final_relu = final_relu
         self.pool = nn.AdaptiveAvgPool2d(self.kernel_size)
         self.pointconv1 = nn.Conv2d(in_channels, mid_channels, 1, bias=False)
         full = expand == 'full'
@@ -137,9 +123,8 @@ class AWConv2d(nn.Conv2d):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Lets the layer start as the plain convolution, or close to it."""
-        std = 0.01 if self.final_relu else 0
-        nn.init.normal_(self.pointconv2.weight, std=std)
+        """Lets the layer start as the plain convolution."""
+        nn.init.zeros_(self.pointconv2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C1, H, W) → (N, C2, H', W')."""
@@ -155,8 +140,7 @@ class AWConv2d(nn.Conv2d):
 
     def _convolve_samples(self, x, hidden):
         """A grouped convolution, with groups of its own for each sample."""
-        maps = self._final(self.pointconv2(hidden))
-        maps = maps.unflatten(1, (self.out_channels, -1))
+        maps = self.pointconv2(hidden).unflatten(1, (self.out_channels, -1))
         weight = self.weight.to(maps.dtype)
         kernels = torch.addcmul(weight, maps, weight)  # (N, C2, C1/g, h, w)
         return F.conv2d(
@@ -178,12 +162,11 @@ class AWConv2d(nn.Conv2d):
         weight = self.weight
         if self.expand == 'in':
             out = 0
-            scales = 1 + self._final(self.pointconv2(hidden))
+            scales = 1 + self.pointconv2(hidden)
         else:
             out = self._conv_forward(x, weight, None)
-            # hidden >= 0, so a final ReLU can take P alone
-            products = self._final(self.pointconv2.weight)
-            weight = weight * products.view(*weight.shape[:2], 1, 1)
+            products = self.pointconv2.weight.view(*weight.shape[:2], 1, 1)
+            weight = weight * products
             scales = hidden.repeat_interleave(
                 self.out_channels // hidden.size(1), dim=1
             )
@@ -207,9 +190,6 @@ class AWConv2d(nn.Conv2d):
             out = out + scale * part
         return out
 
-    def _final(self, maps):
-        return maps.relu() if self.final_relu else maps
-
     def _output_size(self, x):
         return [
             (n + 2 * p - d * (k - 1) - 1) // s + 1
@@ -227,5 +207,5 @@ class AWConv2d(nn.Conv2d):
         """Shows the arguments that submodules do not show."""
         return (
             f'{super().extra_repr()}, reduction={self.reduction}, '
-            f'expand={self.expand!r}, final_relu={self.final_relu}'
+            f'expand={self.expand!r}'
         )

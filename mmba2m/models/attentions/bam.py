@@ -6,15 +6,13 @@ of the two gates. The paper's equations add them, and end both gates with a
 batch norm.
 """
 
-from functools import partial
-
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
-from .positions import FEATURE_MAP_POSITIONS
-from .reduction import reduce_channels
+from .arguments import reduce_channels
+from .ba2m.branches import ChannelAttention, LocalSpatialAttention
+from .names import FEATURE_MAP_POSITIONS
 
 
 @MODELS.register_module()
@@ -50,33 +48,12 @@ class BAM(nn.Module):
     ):
         super().__init__()
         mid_channels = reduce_channels(self, in_channels, reduction)
-        self.channel = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(in_channels, mid_channels, 1),
-            BranchNorm(norm_cfg, mid_channels, pooled=True),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(mid_channels, in_channels, 1),
-        )
-        dilated = partial(
-            nn.Conv2d,
-            mid_channels,
-            mid_channels,
-            3,
-            padding=dilation,
-            dilation=dilation,
-        )
-        layers = []
-        for conv in (
-            nn.Conv2d(in_channels, mid_channels, 1),
-            dilated(),
-            dilated(),
-        ):
-            layers += [
-                conv,
-                BranchNorm(norm_cfg, mid_channels),
-                nn.ReLU(inplace=True),
-            ]
-        self.spatial = nn.Sequential(*layers, nn.Conv2d(mid_channels, 1, 1))
+        widths = (in_channels, mid_channels, norm_cfg)
+        # BA²M took these over, and ends them with a norm
+        channel = ChannelAttention(*widths)
+        spatial = LocalSpatialAttention(*widths, dilation)
+        self.channel = nn.Sequential(*list(channel)[:-1])
+        self.spatial = nn.Sequential(*list(spatial)[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
-from .reduction import reduce_channels
+from .arguments import reduce_channels
+from .norm import BranchNorm
 
 VERSIONS = (1, 2)
 
@@ -105,13 +105,10 @@ class BridgeAttention(nn.Module):
         return cls([conv.out_channels for conv in convs], **cfg)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Scales the last of the features.
+        """Computes y, of the shape of X_n.
 
         Args:
             features: X_1 … X_n, of shapes (N, C_i, H_i, W_i).
-
-        Returns:
-            y, of the shape of X_n.
         """
         squeezed = [
             bridge(x) for bridge, x in zip(self.bridges, features, strict=True)

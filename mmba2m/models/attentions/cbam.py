@@ -10,11 +10,11 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
-from .positions import FEATURE_MAP_POSITIONS
-from .reduction import reduce_channels
+from .arguments import check_odd, reduce_channels
+from .names import FEATURE_MAP_POSITIONS
+from .norm import BranchNorm
 
 
 @MODELS.register_module()
@@ -48,11 +48,7 @@ class CBAM(BaseModule):
         norm_cfg: dict | None = dict(type='BN', momentum=0.01),  # noqa: B006
     ):
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(
-                'kernel_size of CBAM must be odd and positive, '
-                f'got {kernel_size}'
-            )
+        check_odd(self, kernel_size=kernel_size)
         mid_channels = reduce_channels(self, in_channels, reduction)
         self.mlp = nn.Sequential(
             nn.Conv2d(in_channels, mid_channels, 1),

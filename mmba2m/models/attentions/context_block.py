@@ -3,14 +3,12 @@
 Paper: https://arxiv.org/abs/1904.11492.
 """
 
-from collections.abc import Sequence
-
 from mmcv.cnn import ContextBlock
 from mmengine.model import BaseModule
 
 from mmba2m.registry import MODELS
 
-from .positions import FEATURE_MAP_POSITIONS
+from .names import FEATURE_MAP_POSITIONS
 
 
 @MODELS.register_module()
@@ -26,10 +24,6 @@ class GC(ContextBlock, BaseModule):
         in_channels: Channels C of the input.
         ratio: The bottleneck has ``int(C · ratio)`` channels. Defaults to
             1/16.
-        pooling_type: 'att', or 'avg' for an average without weights. Defaults
-            to 'att'.
-        fusion_types: Of 'channel_add' and 'channel_mul', a gate. Defaults to
-            ('channel_add',).
 
     Raises:
         ValueError: If ``ratio`` leaves no channel.
@@ -37,18 +31,12 @@ class GC(ContextBlock, BaseModule):
 
     positions = FEATURE_MAP_POSITIONS
 
-    def __init__(
-        self,
-        in_channels: int,
-        ratio: float = 1 / 16,
-        pooling_type: str = 'att',
-        fusion_types: Sequence[str] = ('channel_add',),
-    ):
+    def __init__(self, in_channels: int, ratio: float = 1 / 16):
         if int(in_channels * ratio) < 1:
             raise ValueError(
                 f'ratio={ratio} leaves GC none of {in_channels} channels'
             )
-        super().__init__(in_channels, ratio, pooling_type, fusion_types)
+        super().__init__(in_channels, ratio)
 
     def init_weights(self) -> None:
         """Lets the module start as the identity, also in a backbone."""

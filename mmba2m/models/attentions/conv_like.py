@@ -7,16 +7,8 @@ from torch import nn
 class ConvLike(nn.Module):
     """A layer in the place of a convolution that keeps the size of its map.
 
-    Of a map (H, W) with stride s, (⌈H/s⌉, ⌈W/s⌉) is left.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: As in nn.Conv2d.
-        stride: As in nn.Conv2d.
-        padding: As in nn.Conv2d.
-        dilation: As in nn.Conv2d.
-        groups: As in nn.Conv2d.
+    Of a map (H, W) with stride s, (⌈H/s⌉, ⌈W/s⌉) is left. The arguments are
+    those of nn.Conv2d.
 
     Raises:
         ValueError: If ``padding`` does not keep the size.

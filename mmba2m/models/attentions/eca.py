@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
-from .positions import FEATURE_MAP_POSITIONS
+from .arguments import check_odd
+from .names import FEATURE_MAP_POSITIONS
 
 
 @MODELS.register_module()
@@ -47,11 +48,7 @@ class ECA(nn.Module):
         if kernel_size is None:
             # rounded down, then up to an odd number, as the authors do
             kernel_size = int((math.log2(in_channels) + 1) / 2) | 1
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(
-                'kernel_size of ECA must be odd and positive, '
-                f'got {kernel_size}'
-            )
+        check_odd(self, kernel_size=kernel_size)
         self.conv = nn.Conv1d(
             1, 1, kernel_size, padding=kernel_size // 2, bias=False
         )

@@ -8,14 +8,13 @@ published; ReLU between the norms of their convolutions is a reading.
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
-from .positions import FEATURE_MAP_POSITIONS
-from .reduction import reduce_channels
+from .arguments import check_map_size, reduce_channels, take_map_size
+from .names import FEATURE_MAP_POSITIONS
+from .norm import BranchNorm
 
 VARIANTS = ('theta-', 'theta', 'theta+')
 EXTENTS = ('global', 2, 4, 8)
@@ -66,14 +65,12 @@ class GE(BaseModule):
         norm_cfg: dict | None = dict(type='BN'),  # noqa: B006 (only read)
     ):
         super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(
-                f'variant must be one of {VARIANTS}, got {variant!r}'
-            )
-        if extent not in EXTENTS:
-            raise ValueError(
-                f'extent must be one of {EXTENTS}, got {extent!r}'
-            )
+        for name, value, known in (
+            ('variant', variant, VARIANTS),
+            ('extent', extent, EXTENTS),
+        ):
+            if value not in known:
+                raise ValueError(f'{name} must be of {known}, got {value!r}')
         self.variant = variant
         self.extent = extent
         self.map_size = None
@@ -81,31 +78,24 @@ class GE(BaseModule):
             self.gather = self._pool()
         else:
             if extent == 'global':
-                self.map_size = self._check_size(map_size)
+                instead = "extent 2, 4 or 8, or variant='theta-'"
+                self.map_size = take_map_size(self, map_size, instead)
             self.gather = self._convolve(in_channels, bias, norm_cfg)
         self.excite = nn.Sequential()
         if variant == 'theta+':
             mid_channels = reduce_channels(self, in_channels, reduction)
-            self.excite.extend(
-                [
-                    nn.ReLU(inplace=True),
-                    nn.Conv2d(in_channels, mid_channels, 1),
-                    nn.ReLU(inplace=True),
-                    nn.Conv2d(mid_channels, in_channels, 1),
-                ]
-            )
+            widths = ((in_channels, mid_channels), (mid_channels, in_channels))
+            for width in widths:
+                self.excite.append(nn.ReLU(inplace=True))
+                self.excite.append(nn.Conv2d(*width, 1))
             self._init_excite()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
-        size = tuple(x.shape[-2:])
-        if self.map_size not in (None, size):
-            raise ValueError(
-                f'GE was built for a map of {self.map_size}, got {size}'
-            )
+        check_map_size(self, x)
         gate = self.excite(self.gather(x)).sigmoid()  # (N, C, ⌈H/e⌉, ⌈W/e⌉)
         if self.extent != 'global':
-            gate = F.interpolate(gate, size, mode='nearest')
+            gate = F.interpolate(gate, x.shape[-2:], mode='nearest')
         return x * gate
 
     def init_weights(self) -> None:
@@ -120,18 +110,6 @@ class GE(BaseModule):
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
 
-    def _check_size(self, map_size):
-        if map_size is None:
-            raise ValueError(
-                f'GE with variant={self.variant!r} and global extent has a '
-                'kernel as large as the map, and needs map_size. In a '
-                "backbone, its entry of 'attention' has one for each stage, "
-                'as map_size=(56, 28, 14, 7) for images of 224×224; for '
-                'images of any size, take extent 2, 4 or 8, or '
-                "variant='theta-'"
-            )
-        return to_2tuple(map_size)
-
     def _pool(self):
         if self.extent == 'global':
             return nn.AdaptiveAvgPool2d(1)
@@ -144,17 +122,15 @@ class GE(BaseModule):
 
     def _convolve(self, channels, bias, norm_cfg):
         pooled = self.extent == 'global'
-        if pooled:
-            depth, cfg = 1, dict(kernel_size=self.map_size)
-        else:
+        depth, cfg = 1, dict(kernel_size=self.map_size)
+        if not pooled:
             depth = self.extent.bit_length() - 1
             cfg = dict(kernel_size=3, stride=2, padding=1)
+        cfg.update(groups=channels, bias=bias)
         layers = []
         for _ in range(depth):
             layers += [
-                nn.Conv2d(
-                    channels, channels, groups=channels, bias=bias, **cfg
-                ),
+                nn.Conv2d(channels, channels, **cfg),
                 BranchNorm(norm_cfg, channels, pooled=pooled),
                 nn.ReLU(inplace=True),
             ]

@@ -1,8 +1,17 @@
-"""Attention modules by their names."""
+"""Attention modules by their names, and the places where they can sit."""
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 
 from mmba2m.registry import MODELS
+
+FEATURE_MAP_POSITIONS = (
+    'residual',
+    'after_conv1',
+    'after_conv2',
+    'after_conv3',
+    'after_stage',
+)
+"""Of a module that keeps the shape of a map (N, C, H, W)."""
 
 
 def list_attentions() -> list[str]:

@@ -29,8 +29,6 @@ class SAAM(SE):
     Args:
         in_channels: Channels C of the input.
         reduction: r; the bottleneck has C // r channels. Defaults to 16.
-        per_channel: Whether each channel has a score of its own, by a
-            depthwise convolution, or all share one. Defaults to False.
 
     Raises:
         ValueError: If ``reduction`` is out of range.
@@ -38,17 +36,10 @@ class SAAM(SE):
 
     _abbr_ = 'saam'
 
-    def __init__(
-        self, in_channels: int, reduction: int = 16, per_channel: bool = False
-    ):
+    def __init__(self, in_channels: int, reduction: int = 16):
         super().__init__(in_channels, reduction)
-        self.per_channel = per_channel
         # the bias has no effect, as in GC: a softmax ignores it
-        self.score = (
-            nn.Conv2d(in_channels, in_channels, 1, groups=in_channels)
-            if per_channel
-            else nn.Conv2d(in_channels, 1, 1)
-        )
+        self.score = nn.Conv2d(in_channels, 1, 1)
         self._init_score()
 
     def init_weights(self) -> None:
@@ -62,10 +53,6 @@ class SAAM(SE):
 
     def squeeze(self, x: Tensor) -> Tensor:
         """Pools by scores: (N, C, H, W) → (N, C, 1, 1)."""
-        weights = self.score(x).flatten(2).softmax(2)  # (N, 1 or C, H·W)
-        x = x.flatten(2)  # (N, C, H·W)
-        if self.per_channel:
-            pooled = (x * weights).sum(2, keepdim=True)  # (N, C, 1)
-        else:
-            pooled = x @ weights.transpose(1, 2)  # (N, C, 1)
+        weights = self.score(x).flatten(2).softmax(2)  # (N, 1, H·W)
+        pooled = x.flatten(2) @ weights.transpose(1, 2)  # (N, C, 1)
         return pooled.unsqueeze(3)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
+from .arguments import check_odd
 from .conv_like import ConvLike
 from .relative_attention import attend, relative_logits
 
@@ -73,24 +74,14 @@ class SASA(ConvLike):
         window_size: int = 7,
         num_heads: int = 8,
     ):
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-        )
+        conv_args = (kernel_size, stride, padding, dilation, groups)
+        super().__init__(in_channels, out_channels, *conv_args)
         if self.dilation != (1, 1) or groups != 1:
             raise ValueError(
                 'SASA has neither dilation nor groups, got '
                 f'dilation={dilation} and groups={groups}'
             )
-        if window_size < 1 or window_size % 2 == 0:
-            raise ValueError(
-                f'window_size of SASA must be odd, got {window_size}'
-            )
+        check_odd(self, window_size=window_size)
         if num_heads < 1 or out_channels % (2 * num_heads):
             raise ValueError(
                 f'SASA with num_heads={num_heads} needs a multiple of '

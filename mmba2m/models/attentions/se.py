@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mmba2m.registry import MODELS
 
-from .positions import FEATURE_MAP_POSITIONS
-from .reduction import reduce_channels
+from .arguments import reduce_channels
+from .names import FEATURE_MAP_POSITIONS
 
 
 @MODELS.register_module()

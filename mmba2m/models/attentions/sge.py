@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
-from .positions import FEATURE_MAP_POSITIONS
+from .names import FEATURE_MAP_POSITIONS
 
 
 @MODELS.register_module()

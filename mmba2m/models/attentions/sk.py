@@ -12,10 +12,10 @@ from typing import Any
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
-from .reduction import reduce_channels
+from .arguments import reduce_channels
+from .norm import BranchNorm
 
 
 @MODELS.register_module()
@@ -60,17 +60,9 @@ class SK(nn.Module):
                 f'and {out_channels} output channels of conv2'
             )
         mid_channels = reduce_channels(self, out_channels, reduction)
+        geometry = (stride, dilation, dilation, groups)  # padding, dilation
         self.conv = nn.Sequential(
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                3,
-                stride=stride,
-                padding=dilation,
-                dilation=dilation,
-                groups=groups,
-                bias=False,
-            ),
+            nn.Conv2d(in_channels, out_channels, 3, *geometry, bias=False),
             BranchNorm(norm_cfg, out_channels),
             nn.ReLU(inplace=True),
         )
@@ -101,22 +93,15 @@ class SK(nn.Module):
                 'the last convolution, with no ReLU behind; take a network '
                 'of bottlenecks (depth 50 or more)'
             )
-        return cls(
-            conv2.in_channels,
-            conv2.out_channels,
-            stride=conv2.stride,  # type: ignore[arg-type]
-            dilation=conv2.dilation,  # type: ignore[arg-type]
-            **cfg,
-        )
+        widths = conv2.in_channels, conv2.out_channels
+        geometry: Any = conv2.stride, conv2.dilation
+        return cls(*widths, *geometry, **cfg)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Computes V.
+        """Computes V, shape (N, C, H, W).
 
         Args:
             features: conv2's input and output, each behind norm and ReLU.
-
-        Returns:
-            V, of shape (N, C, H, W).
         """
         x, u1 = features
         u2 = self.conv(x)

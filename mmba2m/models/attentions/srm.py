@@ -6,10 +6,10 @@ Paper: https://arxiv.org/abs/1903.10829.
 import torch
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.norm import BranchNorm
 from mmba2m.registry import MODELS
 
-from .positions import FEATURE_MAP_POSITIONS
+from .names import FEATURE_MAP_POSITIONS
+from .norm import BranchNorm
 
 
 @MODELS.register_module()

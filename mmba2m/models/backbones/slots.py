@@ -9,9 +9,11 @@ from mmcv.cnn.bricks.plugin import infer_abbr
 from mmengine.model.weight_init import PretrainedInit
 from mmengine.utils import to_2tuple
 
-from mmba2m.models.attentions.names import find_attention
+from mmba2m.models.attentions.names import (
+    FEATURE_MAP_POSITIONS,
+    find_attention,
+)
 from mmba2m.models.attentions.norm import warn_of_dead_norms
-from mmba2m.models.attentions.positions import FEATURE_MAP_POSITIONS
 
 from .block_points import (
     find_convs_to,

@@ -47,31 +47,30 @@ class LocalSpatialAttention(nn.Sequential):
         channels: C.
         mid_channels: d.
         norm_cfg: Config of the norms.
+        dilation: Of the 3×3 convolutions. Defaults to 1.
     """
 
     def __init__(
-        self, channels: int, mid_channels: int, norm_cfg: dict | None
+        self,
+        channels: int,
+        mid_channels: int,
+        norm_cfg: dict | None,
+        dilation: int = 1,
     ):
+        d, dilated = mid_channels, dict(padding=dilation, dilation=dilation)
         layers = []
-        for in_channels, kernel_size in (
-            (channels, 1),
-            (mid_channels, 3),
-            (mid_channels, 3),
+        for width, kernel_size, cfg in (
+            (channels, 1, {}),
+            (d, 3, dilated),
+            (d, 3, dilated),
         ):
             layers += [
-                nn.Conv2d(
-                    in_channels,
-                    mid_channels,
-                    kernel_size,
-                    padding=kernel_size // 2,
-                ),
-                BranchNorm(norm_cfg, mid_channels),
+                nn.Conv2d(width, d, kernel_size, **cfg),
+                BranchNorm(norm_cfg, d),
                 nn.ReLU(inplace=True),
             ]
         super().__init__(
-            *layers,
-            nn.Conv2d(mid_channels, 1, 1),
-            BranchNorm(norm_cfg, 1, last=True),
+            *layers, nn.Conv2d(d, 1, 1), BranchNorm(norm_cfg, 1, last=True)
         )
 
 
