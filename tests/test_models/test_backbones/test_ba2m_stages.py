@@ -283,7 +283,7 @@ def test_dead_norms_of_other_modules_are_named(host):
         norm_eval=True,
         attention=[dict(type='CBAM', reduction=2), dict(type='SE')],
     )
-    with pytest.warns(UserWarning, match=r'CBAM: batch norms of layer') as told:
+    with pytest.warns(UserWarning, match='CBAM: batch norms of') as told:
         network.train()
         network.train()
     assert len(told) == 1
