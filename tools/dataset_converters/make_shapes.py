@@ -6,7 +6,7 @@ import sys
 from mmba2m.datasets import make_shapes
 
 
-def main():
+def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -17,8 +17,12 @@ def main():
     add('--num-val', type=int, default=150, help='validation images')
     add('--size', type=int, default=128, help='side of an image in pixels')
     add('--seed', type=int, default=0, help='seed of all images')
+    return parser.parse_args()
+
+
+def main():
     try:
-        folder = make_shapes(**vars(parser.parse_args()))
+        folder = make_shapes(**vars(parse_args()))
     except (ValueError, OSError) as error:
         sys.exit(f'make_shapes: {error}')
     print(f'shapes: {folder}')
