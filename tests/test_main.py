@@ -11,13 +11,9 @@ import pytest
 from mmba2m import HOSTS, __main__, stack
 
 ROOT = Path(stack.__file__).parents[1]
-OPENMMLAB = {
-    'torch': '2.1.2+cu121',
-    'mmengine': '0.10.7',
-    'mmcv': '2.1.0',
-    'mmdet': '3.3.0',
-    'mmpretrain': '1.2.0',
-}
+OPENMMLAB = dict(torch='2.1.2+cu121', mmengine='0.10.7', mmcv='2.1.0')
+OPENMMLAB.update(mmdet='3.3.0', mmpretrain='1.2.0')
+YES = 'yes', ''
 
 
 def run(tmp_path, **files):
@@ -51,19 +47,19 @@ def test_this_environment(tmp_path):
         'PyTorch: ',
     ):
         assert line in done.stdout
-    assert rows(done.stdout)['detection'] == ('yes', '')
-    assert rows(done.stdout)['classification'] == ('yes', '')
+    found = rows(done.stdout)
+    assert found['detection'] == found['classification'] == YES
 
 
 def test_a_stack_that_does_not_import(tmp_path):
     """One file of that name shadows torch, and ends whatever imports it."""
     done = run(tmp_path, torch='import os; os.kill(os.getpid(), 9)')
     assert done.returncode == 1 and not done.stderr
-    text = done.stdout
-    assert "- mmcv's ops: broken, ends Python by SIGKILL\n" in text
-    assert f'; from {tmp_path}/torch.py\n' in text
-    for task in ('detection', 'classification'):
-        assert rows(text)[task] == ('no', 'ends Python by SIGKILL')
+    assert "- mmcv's ops: broken, ends Python by SIGKILL\n" in done.stdout
+    assert f'; from {tmp_path}/torch.py\n' in done.stdout
+    found = rows(done.stdout)
+    no = 'no', 'ends Python by SIGKILL'
+    assert found['detection'] == found['classification'] == no
 
 
 @pytest.mark.parametrize(
@@ -94,75 +90,66 @@ def main(monkeypatch, capsys):
                 raise metadata.PackageNotFoundError(name)
             return versions[name]
 
-        found = {
-            'environment': (True, 'GPU 0: A card'),
-            "mmcv's ops": (True, 'work on cpu'),
-            'hosts of mmba2m': (True, hosts),
-            **checks,
-        }
+        found = {'environment': (True, 'GPU 0: A card')}
+        found["mmcv's ops"] = True, 'work on cpu'
+        found['hosts of mmba2m'] = True, hosts
         monkeypatch.setattr(metadata, 'version', version)
         monkeypatch.setattr(stack, 'has_ops', lambda: ops)
-        monkeypatch.setattr(__main__, 'run_checks', lambda: found)
+        monkeypatch.setattr(
+            __main__, 'run_checks', lambda: {**found, **checks}
+        )
         status = __main__.main()
         text = capsys.readouterr().out
-        return status, text, rows(text)
+        features = rows(text)
+        return status, text, features['detection'], features['classification']
 
     return main
 
 
 def test_a_host_that_is_missing_is_no_error(main):
     versions = {k: v for k, v in OPENMMLAB.items() if k != 'mmpretrain'}
-    status, text, features = main(versions, 'mmdet')
+    status, text, *features = main(versions, 'mmdet')
     assert status == 0
     assert '- environment: GPU 0: A card\n' in text
     assert '- torch: torch 2.1.2+cu121; from ' in text
-    assert features['detection'] == ('yes', '')
-    assert features['classification'] == (
-        'no',
-        'mmpretrain is not installed, mmpretrain>=1.2.0,<1.4 is needed',
-    )
+    why = 'mmpretrain is not installed, mmpretrain>=1.2.0,<1.4 is needed'
+    assert features == [YES, ('no', why)]
 
 
 def test_no_ops_say_how_they_are_compiled(main):
     lite = {**OPENMMLAB, 'mmcv-lite': '2.1.0'}
     del lite['mmcv']
     for versions in (OPENMMLAB, lite):
-        status, _, features = main(versions, 'mmpretrain', ops=False)
-        assert status == 1
-        works, why = features['detection']
-        assert works == 'no'
+        status, _, (works, why), other = main(
+            versions, 'mmpretrain', ops=False
+        )
+        assert (status, works, other) == (1, 'no', YES)
         assert 'MMCV_WITH_OPS=1 pip install ' in why
         assert why.endswith(' --no-binary mmcv mmcv==2.1.0')
-        assert features['classification'] == ('yes', '')
 
 
-def test_what_is_broken_is_an_error(main, monkeypatch):
+def test_what_is_broken_is_an_error(main):
     ops = {"mmcv's ops": (False, 'OSError: undefined symbol')}
-    status, text, features = main(OPENMMLAB, **ops)
+    status, text, *features = main(OPENMMLAB, **ops)
     assert status == 1
     assert "- mmcv's ops: broken, OSError: undefined symbol\n" in text
-    assert features['detection'] == ('no', 'OSError: undefined symbol')
-    assert features['classification'] == ('yes', '')
-    status, _, features = main({**OPENMMLAB, 'mmengine': '0.9.0'})
+    assert features == [('no', 'OSError: undefined symbol'), YES]
+    status, _, *features = main({**OPENMMLAB, 'mmengine': '0.9.0'})
     assert status == 1
     why = 'mmengine 0.9.0 is installed, mmengine>=0.10.4,<1.0 is needed'
-    assert features['detection'] == features['classification'] == ('no', why)
+    assert features == [('no', why)] * 2
     assert main({'torch': '2.1.2'}, 'none')[0] == 1
 
 
 def test_mixed_stacks_and_extras(main, monkeypatch):
-    find_spec = __main__.find_spec
+    find = __main__.find_spec
     monkeypatch.setattr(
-        __main__,
-        'find_spec',
-        lambda name: None if name == 'onnxruntime' else find_spec(name),
+        __main__, 'find_spec', lambda x: x != 'onnxruntime' and find(x)
     )
     monkeypatch.setattr(__main__.Path, 'home', lambda: ROOT)
-    _, text, features = main({**OPENMMLAB, 'onedl-mmcv': '2.3.6'})
+    text = main({**OPENMMLAB, 'onedl-mmcv': '2.3.6'})[1]
     both = 'onedl-mmcv 2.3.6 and mmcv 2.1.0, which overwrite each other'
     assert f'- mmcv: {both}; from ' in text
-    assert features['export to ONNX'] == (
-        'no',
-        'onnxruntime: pip install "mmba2m[export]"',
-    )
+    hint = 'onnxruntime: pip install "mmba2m[export]"'
+    assert rows(text)['export to ONNX'] == ('no', hint)
     assert str(ROOT) not in text

@@ -1,3 +1,4 @@
+import re
 import warnings
 from importlib import metadata
 
@@ -5,21 +6,22 @@ import pytest
 
 from mmba2m import stack
 
-GOOD = {
-    'torch': '2.1.2+cu121',
-    'mmengine': '0.10.7',
-    'mmcv': '2.1.0',
-    'mmdet': '3.3.0',
-    'mmpretrain': '1.2.0',
+GOOD = dict(torch='2.1.2+cu121', mmengine='0.10.7', mmcv='2.1.0')
+GOOD.update(mmdet='3.3.0', mmpretrain='1.2.0')
+ONEDL = {
+    'torch': '2.11.0+cu130',
+    'onedl-mmengine': '0.10.12',
+    'onedl-mmcv': '2.3.6',
+    'onedl-mmdetection': '3.5.1',
+    'onedl-mmpretrain': '1.3.6',
 }
-BASE = ('torch', 'mmengine', 'mmcv')
 
 
 @pytest.fixture
-def install(monkeypatch):
-    """Pretends that exactly these distributions are installed."""
+def check(monkeypatch):
+    """The check where exactly these distributions are installed."""
 
-    def pretend(versions, ops=True):
+    def check(versions, ops=True):
         def version(name):
             if name not in versions:
                 raise metadata.PackageNotFoundError(name)
@@ -27,8 +29,12 @@ def install(monkeypatch):
 
         monkeypatch.setattr(stack.metadata, 'version', version)
         monkeypatch.setattr(stack, 'has_ops', lambda: ops)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            hosts = stack.check_stack()
+        return hosts, [str(one.message) for one in caught]
 
-    return pretend
+    return check
 
 
 def without(*names, **others):
@@ -39,16 +45,7 @@ def without(*names, **others):
     ('versions', 'hosts'),
     [
         (GOOD, stack.HOSTS),
-        (
-            {
-                'torch': '2.11.0+cu130',
-                'onedl-mmengine': '0.10.12',
-                'onedl-mmcv': '2.3.6',
-                'onedl-mmdetection': '3.5.1',
-                'onedl-mmpretrain': '1.3.6',
-            },
-            stack.HOSTS,
-        ),
+        (ONEDL, stack.HOSTS),
         # pre-releases
         (without(torch='2.9.0.dev20250801', mmcv='2.2.0rc1'), stack.HOSTS),
         # hosts are optional
@@ -57,31 +54,25 @@ def without(*names, **others):
         (without('mmdet', 'mmpretrain'), ()),
     ],
 )
-def test_supported_stacks_pass_silently(install, versions, hosts):
-    install(versions)
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        assert stack.check_stack() == hosts
+def test_supported_stacks_pass_silently(check, versions, hosts):
+    assert check(versions) == (hosts, [])
 
 
 @pytest.mark.parametrize(
     ('name', 'version'),
     [
-        *((name, None) for name in BASE),
-        ('torch', '2.0.1+cu118'),
-        ('mmengine', '0.10.3'),
-        ('mmengine', '1.0.0'),
-        ('mmcv', '2.0.1'),
-        ('mmcv', '2.4.0'),
+        *((name, None) for name in ('torch', 'mmengine', 'mmcv')),
+        *(('torch', '2.0.1+cu118'), ('mmengine', '0.10.3')),
+        *(('mmengine', '1.0.0'), ('mmcv', '2.0.1'), ('mmcv', '2.4.0')),
     ],
 )
-def test_a_missing_or_unsupported_base_is_named(install, name, version):
+def test_a_missing_or_unsupported_base_is_named(check, name, version):
     found = f'{name} {version} is' if version else f'{name} is not'
-    install(without(name) if version is None else without(**{name: version}))
-    with pytest.raises(ImportError) as error:
-        stack.check_stack()
     wanted = f'{name}{stack.SUPPORTED[name][1]} is needed'
-    assert f'{found} installed, {wanted}' in str(error.value)
+    versions = without(**{name: version}) if version else without(name)
+    message = re.escape(f'{found} installed, {wanted}')
+    with pytest.raises(ImportError, match=message):
+        check(versions)
 
 
 @pytest.mark.parametrize(
@@ -93,52 +84,38 @@ def test_a_missing_or_unsupported_base_is_named(install, name, version):
         ('mmpretrain', '1.4.0', 'mmdet'),
     ],
 )
-def test_one_unsupported_host(install, name, version, other):
-    message = (
-        f'{name} {version} is installed, '
-        f'{name}{stack.SUPPORTED[name][1]} is needed'
-    )
-    install(without(**{name: version}))
-    with pytest.warns(UserWarning) as caught:
-        assert stack.check_stack() == (other,)
-    assert len(caught) == 1
-    assert message in str(caught[0].message)
-
+def test_one_unsupported_host(check, name, version, other):
+    wanted = f'{name}{stack.SUPPORTED[name][1]} is needed'
+    message = f'{name} {version} is installed, {wanted}'
+    hosts, (warning,) = check(without(**{name: version}))
+    assert hosts == (other,) and message in warning
     # both, and alone
-    install(without(**{name: version, other: '0.1'}))
-    with pytest.raises(ImportError, match=f'{other} 0.1 is installed') as both:
-        stack.check_stack()
-    assert message in str(both.value)
-    install(without(other, **{name: version}))
-    with pytest.raises(ImportError) as error:
-        stack.check_stack()
-    assert message in str(error.value)
+    with pytest.raises(ImportError, match=re.escape(message)) as both:
+        check(without(**{name: version, other: '0.1'}))
+    assert f'{other} 0.1 is installed' in str(both.value)
+    with pytest.raises(ImportError, match=re.escape(message)):
+        check(without(other, **{name: version}))
 
 
 @pytest.mark.parametrize('distribution', ['mmcv', 'mmcv-lite'])
-def test_mmcv_without_ops(install, distribution):
+def test_mmcv_without_ops(check, distribution):
     versions = {**without('mmcv'), distribution: '2.1.0'}
-    install(versions, ops=False)
-    with pytest.warns(UserWarning) as caught:
-        assert stack.check_stack() == ('mmpretrain',)
-    message = str(caught[0].message)
+    hosts, (message,) = check(versions, ops=False)
+    assert hosts == ('mmpretrain',)
     assert f'{distribution} 2.1.0 was installed without them' in message
     assert message.endswith('--no-binary mmcv mmcv==2.1.0.')
     mmpretrain = versions.pop('mmpretrain')
     with pytest.raises(ImportError, match=rf'{distribution} 2\.1\.0'):
-        stack.check_stack()
+        check(versions, ops=False)
     # which needs none
-    versions['mmpretrain'] = mmpretrain
     del versions['mmdet']
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        assert stack.check_stack() == ('mmpretrain',)
+    versions['mmpretrain'] = mmpretrain
+    assert check(versions, ops=False) == (('mmpretrain',), [])
 
 
 def test_this_environment_passes():
     assert stack.has_ops()
-    for name in stack.SUPPORTED:
-        assert stack.find_problem(name) is None
+    assert not [*filter(None, map(stack.find_problem, stack.SUPPORTED))]
 
 
 def test_ops_are_looked_for_without_importing_mmcv(tmp_path, monkeypatch):
