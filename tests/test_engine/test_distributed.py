@@ -130,17 +130,14 @@ def test_settings_of_the_user_hold(launched):
     group = distributed.distributed_c10d._get_default_group()
     backend = group._get_backend(torch.device('cpu'))
     assert backend.options._timeout == timedelta(seconds=77)
-
-
-def test_find_unused_parameters_of_the_config_holds(launched):
+    launched.pop('model_wrapper_cfg')
     launched.find_unused_parameters = True
     assert Runner.from_cfg(launched).model.find_unused_parameters
 
 
-@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
-def test_other_launchers_need_gpus(launched, launcher):
-    launched.launcher = launcher
-    with pytest.raises(ValueError, match=f'--launcher {launcher} needs GPUs'):
+def test_other_launchers_need_gpus(launched):
+    launched.launcher = 'slurm'
+    with pytest.raises(ValueError, match='--launcher slurm needs GPUs'):
         Runner.from_cfg(launched)
 
 

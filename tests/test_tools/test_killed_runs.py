@@ -1,8 +1,4 @@
-"""Runs killed at random moments against runs that were left alone.
-
-The environment variable KILLS sets how often each is killed; with it, the
-detector is as well.
-"""
+"""A run killed at random moments against one that was left alone."""
 
 import os
 import random
@@ -21,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get('KILLS', 2))
 
 # by epoch; augmentation of Python, NumPy and torch, Mixup, dropout
-CLASSIFIER = """
+CONFIG = """
 _base_ = '{root}/configs/demo/ba2m-resnet18_shapes.py'
 model = dict(
     backbone=dict(drop_path_rate=0.1),
@@ -49,45 +45,6 @@ train_cfg = dict(max_epochs={length})
 param_scheduler = dict(T_max={length})
 custom_hooks = [dict(type='EMAHook', momentum=0.01)]
 default_hooks = dict(logger=dict(interval=1))
-"""
-
-# by iteration, without worker processes
-DETECTOR = """
-_base_ = '{root}/configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
-model = dict(roi_head=dict(bbox_head=dict(init_cfg=None)))
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(type='InfiniteSampler'),
-    dataset=dict(
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='PhotoMetricDistortion'),
-            dict(type='Expand', ratio_range=(1, 1.5)),
-            dict(type='MinIoURandomCrop', min_crop_size=0.5),
-            dict(type='RandomResize', scale=[(96, 96), (128, 128)],
-                 keep_ratio=True),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='PackDetInputs'),
-        ],
-    ),
-)
-train_cfg = dict(
-    _delete_=True,
-    type='IterBasedTrainLoop',
-    max_iters={length} * 4,
-    val_interval={length} * 2,
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=9),
-    dict(type='CosineAnnealingLR', by_epoch=False, T_max={length} * 4),
-]
-custom_hooks = [dict(type='EMAHook', momentum=0.01)]
-default_hooks = dict(
-    logger=dict(interval=1), checkpoint=dict(interval=4, by_epoch=False)
-)
 """
 
 
@@ -133,29 +90,13 @@ class Run:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ('config', 'last'),
-    [
-        (CLASSIFIER, lambda length: f'epoch_{length}.pth'),
-        pytest.param(
-            DETECTOR,
-            lambda length: f'iter_{length * 4}.pth',
-            marks=pytest.mark.skipif(
-                'KILLS' not in os.environ, reason='slow, set KILLS to run it'
-            ),
-        ),
-    ],
-    ids=['classifier', 'detector'],
-)
-def test_killed_runs_end_as_one_left_alone(
-    tmp_path, assert_same_checkpoints, config, last
-):
+def test_killed_runs_end_as_one_left_alone(tmp_path, assert_same_checkpoints):
     shapes = tmp_path / 'shapes'
     make_shapes(shapes, num_train=24, num_val=4)
     # long enough to be killed so often
     length = 2 * KILLS + 2
     (tmp_path / 'config.py').write_text(
-        config.format(root=ROOT, length=length)
+        CONFIG.format(root=ROOT, length=length)
     )
 
     def start(name):
@@ -182,7 +123,7 @@ def test_killed_runs_end_as_one_left_alone(
     with start('parts') as run:
         run.finish()
 
-    name = last(length)
+    name = f'epoch_{length}.pth'
     assert_same_checkpoints(
         tmp_path / 'whole' / name, tmp_path / 'parts' / name
     )

@@ -120,17 +120,6 @@ def test_lasting_nan_ends_a_run_with_a_scaler(tmp_path):
     )
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-def test_fp16_on_a_gpu(tmp_path):
-    amp = dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=1e-3))
-    # 1e5 is infinite in half precision
-    runner = train(tmp_path / '1', [1, 2, 1e5, 4, 5, 6], amp, patience=2)
-    assert runner.iter == 3
-    assert weights(runner).isfinite().all()
-    with pytest.raises(FloatingPointError, match='for 2 iterations'):
-        train(tmp_path / '2', [1, 2, *[1e5] * 6], amp, patience=2)
-
-
 def test_a_good_loss_between_starts_the_count_anew():
     hook = TerminateOnNaNHook(patience=3)
     runner = SimpleNamespace(

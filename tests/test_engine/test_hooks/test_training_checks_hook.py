@@ -101,6 +101,7 @@ def test_what_it_warns_of_is_what_happens(train, tmp_path):
     train(2, STEPS)
     assert train(4, STEPS, **resume(tmp_path))  # its end was the run's
     resumed = torch.load(tmp_path / 'epoch_4.pth', weights_only=False)
+    assert not train(3, STEPS, load_from=str(tmp_path / 'epoch_2.pth'))
     train(4, STEPS)
     whole = torch.load(tmp_path / 'epoch_4.pth', weights_only=False)
     rates = [c['optimizer']['param_groups'][0]['lr'] for c in (resumed, whole)]
@@ -129,11 +130,6 @@ def test_another_rate_or_kind_is_named(train, tmp_path):
     assert '(CosineAnnealingLR) has T_max nothing instead of 9' in warning
     (warning,) = train(3, [WARMUP, cosine], **resume(tmp_path))
     assert '1 schedulers instead of 2' in warning
-
-
-def test_a_start_from_weights_has_its_own_schedule(train, tmp_path):
-    train(2, STEPS)
-    assert not train(3, STEPS, load_from=str(tmp_path / 'epoch_2.pth'))
 
 
 ANNEAL = dict(type='mmba2m.BA2MAnnealHook', begin=0.0, end=0.5)
