@@ -9,6 +9,8 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from mmba2m.models.attentions import RunningBN
+
 
 class _EmptyOnMeta(TorchFunctionMode):
     """Gives no memory to weights, which are empty before they are drawn.
@@ -74,7 +76,7 @@ def count_flops(network, run):
             total += inputs[0].numel() * module.weight[0].numel()
         elif isinstance(module, nn.Linear):
             total += out.numel() * module.in_features
-        elif isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
+        elif isinstance(module, (nn.BatchNorm2d, nn.GroupNorm, RunningBN)):
             total += 2 * out.numel()
 
     with ExitStack() as hooks, torch.no_grad():
