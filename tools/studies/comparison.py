@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from scipy.stats import t
 
-CONFIDENCE = 0.95
-
 
 def summarise(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and standard deviation of a sample (n - 1; None for one value)."""
@@ -18,30 +16,22 @@ def summarise(values: Sequence[float]) -> tuple[float, float | None]:
 def compare(
     values: dict[int, float], reference: dict[int, float]
 ) -> tuple[float, float | None, list[float]] | None:
-    """Difference of two variants that share seeds.
+    """Difference of two variants, by seed, over the seeds that both have.
 
-    Both trained with the same seeds, so the differences by seed are the
-    sample: by Student's t with n - 1 degrees of freedom, their mean lies in
-    the interval with 95 % confidence, if they are normally distributed.
-
-    Args:
-        values: By seed.
-        reference: By seed.
+    The differences are the sample: by Student's t with n - 1 degrees of
+    freedom, their mean lies in the interval with 95 % confidence, if they are
+    normally distributed.
 
     Returns:
-        Mean difference over the seeds that both have, half the width of its
-        interval (None for one seed), and the difference of each seed. None
-        where they share no seed.
+        Mean difference, half the width of its interval (None for one seed),
+        and the difference of each seed. None where they share no seed.
     """
-    differences = [
-        values[seed] - reference[seed] for seed in values if seed in reference
-    ]
-    if not differences:
+    shared = [seed for seed in values if seed in reference]
+    if not shared:
         return None
+    differences = [values[seed] - reference[seed] for seed in shared]
     mean, deviation = summarise(differences)
     if deviation is None:
         return mean, None, differences
-    count = len(differences)
-    quantile = t.ppf((1 + CONFIDENCE) / 2, count - 1)
-    half = float(quantile * deviation / math.sqrt(count))
-    return mean, half, differences
+    error = deviation / math.sqrt(len(shared))
+    return mean, float(t.ppf(0.975, len(shared) - 1) * error), differences

@@ -3,39 +3,30 @@
 from pathlib import Path
 from statistics import median
 
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
 from comparison import compare, summarise
+from matplotlib.figure import Figure
 
 MINUS = '\N{MINUS SIGN}'
 
 
-def draw(metrics: list, rows: list, out: Path) -> bool:
+def draw(metrics: list, rows: list, out: Path) -> Figure | None:
     """Draws each seed as a dot, with mean and interval of the difference.
 
     Args:
         metrics: Of the study.
-        rows: Of the table, with ``label``, ``evaluation``, ``values`` and
-            ``reference``.
+        rows: Of the table, see report.py.
         out: Files to write, without suffix: PNG and PDF.
 
     Returns:
-        Whether there was anything to draw.
+        The figure, or None where there is nothing to draw.
     """
     rows = [row for row in rows if any(row.values.values())]
     if not rows:
-        return False
+        return None
     count = len(metrics)
-    figure, grid = plt.subplots(
-        count,
-        2,
-        squeeze=False,
-        figsize=(11, (1.2 + 0.36 * len(rows)) * count),
-        sharey=True,
-        layout='constrained',
-    )
+    size = 11, (1.2 + 0.36 * len(rows)) * count
+    figure = Figure(size, layout='constrained')
+    grid = figure.subplots(count, 2, squeeze=False, sharey=True)
     for metric, (left, right) in zip(metrics, grid, strict=True):
         values = [row.values[metric.name] for row in rows]
         far = _find_far(rows, values)
@@ -43,12 +34,12 @@ def draw(metrics: list, rows: list, out: Path) -> bool:
             if not own:
                 continue
             dots = list(own.values())
-            mean, _ = summarise(dots)
-            _draw_row(left, place, mean, None, dots, far.get(place))
+            below = far.get(place)
+            _draw_row(left, place, summarise(dots)[0], None, dots, below)
             other = (row.reference or {}).get(metric.name, {})
             compared = compare(own, other)
             if compared is not None:
-                _draw_row(right, place, *compared, far.get(place))
+                _draw_row(right, place, *compared, below)
         left.set_yticks(range(len(rows)), [row.label for row in rows])
         left.set_xlabel(metric.label)
         name, _, unit = metric.label.partition(', ')
@@ -65,37 +56,28 @@ def draw(metrics: list, rows: list, out: Path) -> bool:
     figure.savefig(out.with_suffix('.png'), dpi=110)
     # without the date, so that the same records give the same file
     figure.savefig(out.with_suffix('.pdf'), metadata=dict(CreationDate=None))
-    plt.close(figure)
-    return True
+    return figure
 
 
 def _find_far(rows, values):
     """Finds rows that would squeeze all others together, as failures do.
 
     Far is what is far from the trained networks, by their median; tests with
-    other options may fail all together.
-
-    Returns:
-        dict[int, bool]: By place, whether the row is below the others.
+    other options may fail all together. Of each such place it says whether
+    the row is below the others.
     """
+    pairs = list(zip(rows, values, strict=True))
     trained = [
-        value
-        for row, own in zip(rows, values, strict=True)
-        for value in own.values()
-        if not row.evaluation
+        x for row, own in pairs if not row.evaluation for x in own.values()
     ]
     centre = median(trained)
     spread = median(abs(x - centre) for x in trained) or 1
-    means = {
-        place: summarise(list(own.values()))[0]
-        for place, own in enumerate(values)
-        if own
-    }
-    return {
-        place: mean < centre
-        for place, mean in means.items()
-        if abs(mean - centre) > 8 * spread
-    }
+    far = {}
+    for place, own in enumerate(values):
+        mean = summarise([*own.values()])[0] if own else centre
+        if abs(mean - centre) > 8 * spread:
+            far[place] = mean < centre
+    return far
 
 
 def _draw_row(axes, place, mean, half, dots, below):
@@ -112,21 +94,7 @@ def _draw_row(axes, place, mean, half, dots, below):
             va='center',
         )
         return
-    axes.plot(
-        dots,
-        [place] * len(dots),
-        'o',
-        markerfacecolor='none',
-        markeredgecolor='0.35',
-        markersize=6,
-    )
-    axes.errorbar(
-        mean,
-        place,
-        xerr=half,
-        fmt='|',
-        color='0',
-        markersize=16,
-        mew=2,
-        capsize=4 if half else 0,
-    )
+    look = dict(markerfacecolor='none', markeredgecolor='0.35', markersize=6)
+    axes.plot(dots, [place] * len(dots), 'o', **look)
+    look = dict(fmt='|', color='0', markersize=16, mew=2)
+    axes.errorbar(mean, place, xerr=half, capsize=4 if half else 0, **look)

@@ -22,8 +22,7 @@ def execute(run) -> None:
     """Trains, evaluates and writes the record, from where it was stopped.
 
     Args:
-        run: With study, variant, seed, record and work_dir, a folder that
-            exists.
+        run: Of run.py; its ``work_dir`` exists.
 
     Raises:
         ValueError: If the folder has the beginning of another run, or a
@@ -62,13 +61,10 @@ def execute(run) -> None:
 def build(
     run, work_dir: Path, options: dict | None = None, **settings
 ) -> Runner:
-    """Builds the Runner of a run.
+    """Builds the Runner of a run, to write to a folder.
 
-    Args:
-        run: The run.
-        work_dir: Where it is to write.
-        options: What is set besides the options of its variant, by key.
-        **settings: Set in the config as they are.
+    ``options`` are set by key after those of its variant, ``settings`` in the
+    config as they are.
     """
     cfg = Config.fromfile(ROOT / run.variant.config)
     cfg.merge_from_dict({**run.variant.options, **(options or {})})
@@ -89,8 +85,7 @@ def _save_start(run):
     cfg.merge_from_dict(run.variant.options)
     other = Config.fromfile(ROOT / run.study.start)
     path = run.work_dir / 'start.pth'
-    weights = draw_shared(cfg, other, run.seed)
-    save_checkpoint(dict(state_dict=weights), path)
+    save_checkpoint(dict(state_dict=draw_shared(cfg, other, run.seed)), path)
     return str(path)
 
 
@@ -125,10 +120,6 @@ def read_validations(
 ) -> dict[str, dict[int, float]]:
     """Reads the validations of a training, resumed or not, from its logs.
 
-    Args:
-        work_dir: Of MMEngine's Runner.
-        metrics: The metrics to read.
-
     Returns:
         For each metric its value by epoch (or by iteration, where the
         training counts these).
@@ -139,10 +130,9 @@ def read_validations(
     found = {name: {} for name in metrics}
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in file.read_text(encoding='utf-8').splitlines():
-            try:
-                scalars = json.loads(line)
-            except json.JSONDecodeError:  # killed while it was written
+            if not line.endswith('}'):  # killed while it was written
                 continue
+            scalars = json.loads(line)
             for name in scalars.keys() & found:
                 found[name][scalars['step']] = round(scalars[name], 6)
     for name, values in found.items():

@@ -18,36 +18,24 @@ from mmba2m.inspect.pages import replace_section
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('studies', nargs='+', type=Path, help='study files')
-    parser.add_argument(
-        '--results',
-        type=Path,
-        default=ROOT / 'docs/studies',
-        help='folder of the records, docs/studies by default',
-    )
-    parser.add_argument(
-        '--page', type=Path, help='page whose tables are written anew'
-    )
+    add = parser.add_argument
+    add('studies', nargs='+', type=Path, help='study files')
+    text = 'folder of the records, docs/studies by default'
+    add('--results', type=Path, default=ROOT / 'docs/studies', help=text)
+    add('--page', type=Path, help='page whose tables are written anew')
     return parser.parse_args(argv)
 
 
 @dataclass
 class Row:
-    """A row of the table: a variant, or one of its evaluations.
-
-    Attributes:
-        label: Its head.
-        variant: The variant.
-        evaluation: Name of the evaluation; None for the last validation.
-        values: By metric and seed, in the unit of the metric's label.
-        reference: By metric and seed, those to compare with; None for the
-            reference itself.
-    """
+    """A row of the table: a variant, or one of its evaluations."""
 
     label: str
     variant: Variant
-    evaluation: str | None
+    evaluation: str | None  #: its name; None for the last validation
+    #: by metric and seed, in the unit of the metric's label
     values: dict[str, dict[int, float]]
+    #: likewise, those to compare with; None for the reference itself
     reference: dict[str, dict[int, float]] | None = None
 
 
@@ -59,22 +47,16 @@ def collect_rows(
     for variant in study.variants.values():
         own = [] if variant.records_of else variant.evaluations
         for name in (None, *own):
-            label = variant.label
+            label, values = variant.label, {m.name: {} for m in study.metrics}
             if name is not None:
                 label += f'; {study.evaluations[name].get("label", name)}'
-            found = {
-                seed: record['metrics']
-                if name is None
-                else record['evaluations'][name]
-                for seed, record in records[variant.name].items()
-            }
-            values = {
-                metric.name: {
-                    seed: metric.scale * metrics[metric.name]
-                    for seed, metrics in found.items()
-                }
-                for metric in study.metrics
-            }
+            for seed, record in records[variant.name].items():
+                found = record['metrics']
+                if name is not None:
+                    found = record['evaluations'][name]
+                for metric in study.metrics:
+                    value = metric.scale * found[metric.name]
+                    values[metric.name][seed] = value
             rows.append(Row(label, variant, name, values))
     trained = {row.variant.name: row for row in rows if not row.evaluation}
     for row in rows:
@@ -92,16 +74,11 @@ def format_table(study: Study, rows: list[Row]) -> str:
     for row in rows:
         found = len(row.values[study.metrics[0].name])
         planned = len(row.variant.seeds)
-        cells = [row.label, f'{found}']
-        if found < planned:
-            cells[1] += f' of {planned}'
+        cells = [row.label, f'{found}' + f' of {planned}' * (found < planned)]
         for name, values in row.values.items():
-            cells.append(format_mean(values))
-            cells.append(
-                ''
-                if row.reference is None
-                else format_difference(values, row.reference[name])
-            )
+            cells += [format_mean(values), '']
+            if row.reference is not None:
+                cells[-1] = format_difference(values, row.reference[name])
         table.append(cells)
     # not padded as a library's: a cell that changes is to change one line
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in table)
@@ -126,11 +103,9 @@ def format_difference(
     if half is None:
         return f'{_signed(mean)} (1 seed)'
     interval = f'{_signed(mean - half)} to {_signed(mean + half)}'
-    text = f'{_signed(mean)} ({interval})'
     count = len(differences)
-    if count < max(len(values), len(reference)):
-        text += f', {count} seeds'
-    return text
+    fewer = count < max(len(values), len(reference))
+    return f'{_signed(mean)} ({interval})' + f', {count} seeds' * fewer
 
 
 def _signed(value):
@@ -139,13 +114,7 @@ def _signed(value):
 
 
 def format_section(study: Study, rows: list[Row], folder: str) -> str:
-    """Writes the table, and the figure if there is one, for a page.
-
-    Args:
-        study: The study.
-        rows: Of :func:`collect_rows`.
-        folder: Of the figure, relative to the page.
-    """
+    """Writes the table, and the figure of a folder if there is one."""
     table = format_table(study, rows)
     if not any(any(row.values.values()) for row in rows):
         return table
@@ -165,14 +134,14 @@ def main(argv: list[str] | None = None) -> None:
             relative = Path(os.path.relpath(folder, args.page.parent))
             section = format_section(study, rows, relative.as_posix())
             page = args.page.read_text(encoding='utf-8')
-            begin = f'<!-- study: {study.name} -->'
-            page = replace_section(page, begin, section)
+            page = replace_section(
+                page, f'<!-- study: {study.name} -->', section
+            )
             args.page.write_text(page, encoding='utf-8')
-        print(
-            f'figure: {folder}/figure.png and .pdf'
-            if drawn
-            else f'{study.name} has no records yet'
-        )
+        if drawn:
+            print(f'figure: {folder}/figure.png and .pdf')
+        else:
+            print(f'{study.name} has no records yet')
 
 
 if __name__ == '__main__':

@@ -28,31 +28,19 @@ ELSEWHERE = 75
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('study', help='study file')
-    parser.add_argument('--variant', help='only this one')
-    parser.add_argument('--seed', type=int, help='only this one')
-    parser.add_argument(
-        '--jobs', type=int, default=1, help='runs at a time, 1 by default'
-    )
-    parser.add_argument(
-        '--results',
-        default=ROOT / 'docs/studies',
-        help='folder of the records, docs/studies by default',
-    )
-    parser.add_argument(
-        '--work-dir',
-        default=ROOT / 'work_dirs/studies',
-        help='folder for logs and checkpoints, work_dirs/studies by default',
-    )
-    parser.add_argument(
-        '--list',
-        action='store_true',
-        help='say what is finished and what is running, and run nothing',
-    )
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
+    add = parser.add_argument
+    add('study', help='study file')
+    add('--variant', help='only this one')
+    add('--seed', type=int, help='only this one')
+    add('--jobs', type=int, default=1, help='runs at a time, 1 by default')
+    text = 'folder of the records, docs/studies by default'
+    add('--results', default=ROOT / 'docs/studies', help=text)
+    text = 'folder for logs and checkpoints, work_dirs/studies by default'
+    add('--work-dir', default=ROOT / 'work_dirs/studies', help=text)
+    text = 'say what is finished and what is running, and run nothing'
+    add('--list', action='store_true', help=text)
     return parser.parse_args(argv)
 
 
@@ -118,9 +106,8 @@ def do_all(runs: list[Run], argv: list[str], jobs: int) -> bool:
         one = ['--variant', run.variant.name, '--seed', str(run.seed)]
         print(f'{run}: start', flush=True)
         with path.open('a') as log:
-            process = subprocess.Popen(
-                [*COMMAND, *argv, *one], stdout=log, stderr=log
-            )
+            command = [*COMMAND, *argv, *one]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
         processes.append(process)
         if stopping.is_set():  # while it was started
             process.terminate()
@@ -147,15 +134,12 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     study = load_study(args.study)
     work_dir = Path(args.work_dir, study.name).resolve()
-    runs = [
-        Run(
-            *(study, variant, seed),
-            record_path(args.results, study, variant, seed).resolve(),
-            work_dir / variant.name / f'seed{seed}',
-        )
-        for variant, seed in study.list_runs()
-        if args.variant in (None, variant.name) and args.seed in (None, seed)
-    ]
+    runs = []
+    for variant, seed in study.list_runs():
+        if args.variant in (None, variant.name) and args.seed in (None, seed):
+            record = record_path(args.results, study, variant, seed).resolve()
+            folder = work_dir / variant.name / f'seed{seed}'
+            runs.append(Run(study, variant, seed, record, folder))
     if not runs:
         raise ValueError(f'{args.study} has no such run')
     if args.list:

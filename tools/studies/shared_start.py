@@ -12,18 +12,8 @@ from torch import Tensor
 
 
 def draw_shared(cfg: Config, other: Config, seed: int) -> dict[str, Tensor]:
-    """Draws the weights of a network, most of them those of another one.
-
-    Args:
-        cfg: Of the network, with ``model`` and ``default_scope``.
-        other: Of the other network.
-        seed: Of all random numbers.
-
-    Returns:
-        State dict of the network.
-    """
-    own = _draw(cfg, seed)
-    shared = _draw(other, seed)
+    """Draws the state dict of ``cfg``, most of it that of ``other``."""
+    own, shared = _draw(cfg, seed), _draw(other, seed)
     for key, value in own.items():
         if key in shared and shared[key].shape == value.shape:
             own[key] = shared[key]

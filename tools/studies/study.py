@@ -28,10 +28,7 @@ class Metric:
 
 @dataclass
 class Variant:
-    """A row of the table, and the runs that make it.
-
-    What a study has as well is the study's, where the variant has none.
-    """
+    """A row of the table; what it lacks is the study's."""
 
     name: str  #: its key in the study, and the folder of its records
     label: str = ''  #: in tables and figures; or the name
@@ -115,9 +112,7 @@ def load_study(path: str | Path) -> Study:
 def _read(path):
     content = yaml.safe_load(path.read_text(encoding='utf-8'))
     base = content.pop('_base_', None)
-    return (
-        content if base is None else _lay(content, _read(path.parent / base))
-    )
+    return _lay(content, _read(path.parent / base)) if base else content
 
 
 def _lay(content, base):

@@ -27,7 +27,7 @@ from mmengine.config import DictAction
 from mmengine.dataset import pseudo_collate
 from scipy.special import softmax
 from scipy.stats import spearmanr
-from torch import Tensor, nn
+from torch import nn
 
 from mmba2m.inspect import (
     build_dataset,
@@ -40,27 +40,17 @@ ORDERED = ('loss', 'complexity', 'contrast')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument(
-        '--num', type=int, default=32, help='test images, 32 by default'
-    )
-    parser.add_argument(
-        '--seed', type=int, help='of their choice; by default the first ones'
-    )
-    parser.add_argument(
-        '--relations', action='store_true', help='what the weights follow'
-    )
-    parser.add_argument(
-        '--batch-size', type=int, default=128, help='128 by default'
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
-    )
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
+    add = parser.add_argument
+    add('config', help='config file')
+    add('checkpoint', help='checkpoint file')
+    add('--num', type=int, default=32, help='test images, 32 by default')
+    add('--seed', type=int, help='of their choice; by default the first ones')
+    add('--relations', action='store_true', help='what the weights follow')
+    add('--batch-size', type=int, default=128, help='128 by default')
+    kwargs = dict(nargs='+', action=DictAction, metavar='KEY=VALUE')
+    add('--cfg-options', **kwargs)
     return parser.parse_args(argv)
 
 
@@ -72,19 +62,11 @@ def collect(
     batch_size: int,
     relations: bool = False,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Collects SARs, and what they may follow.
-
-    Args:
-        model: A network with BA²M, in ``eval()``.
-        dataset: Its test set.
-        indices: Of the images.
-        batch_size: Images at once.
-        relations: Whether it is a classifier whose images are to be measured
-            as well. Defaults to False.
+    """Collects SARs of images of the test set, and what they may follow.
 
     Returns:
-        SARs by module, and with ``relations`` 'class' and all of `ORDERED`,
-        each of shape (len(indices),).
+        SARs by module, and with ``relations``, of a classifier, 'class' and
+        all of `ORDERED`, each of shape (len(indices),).
     """
     sars, traits = defaultdict(list), defaultdict(list)
     for start in range(0, len(indices), batch_size):
@@ -100,8 +82,8 @@ def collect(
         losses = F.cross_entropy(logits, labels, reduction='none')
         traits['class'] += labels.tolist()
         traits['loss'] += losses.tolist()
-        for sample in batch:
-            pixels = _read_pixels(sample['inputs'])
+        for sample in batch:  # (H, W, C), as pixels lie in an image file
+            pixels = sample['inputs'].permute(1, 2, 0).to(torch.uint8).numpy()
             size = len(zlib.compress(pixels.tobytes(), 9))
             traits['complexity'].append(size)
             traits['contrast'].append(pixels.std())
@@ -111,20 +93,10 @@ def collect(
     )
 
 
-def _read_pixels(image: Tensor) -> np.ndarray:
-    """Pixels from 0 to 255, (C, H, W), as they lie in an image file."""
-    return image.permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
-
-
 def share_between(values: np.ndarray, groups: np.ndarray) -> float:
-    """The share of the variance of values that lies between groups (η²).
+    """The share of the variance of (N,) values between (N,) groups (η²).
 
-    Args:
-        values: Shape (N,).
-        groups: The group of each, shape (N,).
-
-    Returns:
-        From 0 to 1; NaN where all values are the same.
+    It is from 0 to 1; NaN where all values are the same.
     """
     means = np.empty(len(values))
     for group in np.unique(groups):

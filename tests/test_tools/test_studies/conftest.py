@@ -1,7 +1,5 @@
 """The modules of tools/studies, and a study that takes seconds."""
 
-import importlib
-import sys
 from pathlib import Path
 
 import mmcv
@@ -21,19 +19,27 @@ train_dataloader = dict(batch_size=4)
 train_cfg = dict(max_epochs=3, val_interval=1)
 default_hooks = dict(logger=dict(interval=1))
 """
+STUDY = """
+title: A toy
+config: {0}
+start: {0}
+metrics: {{accuracy/top1: {{label: 'accuracy, %'}}}}
+seeds: [0]
+reference: plain
+variants:
+  plain:
+  ba2m:
+    label: BA²M
+    options: {{model.backbone.ba2m_stages: [true, false, true, true]}}
+    evaluations: ['off']
+evaluations:
+  'off': {{options: {{model.backbone.ba2m_cfg.inference: identity}}}}
+"""
 
 
-@pytest.fixture(scope='session')
-def study_tools():
-    """The modules of the tools, by name."""
-    folder = ROOT / 'tools/studies'
-    before = {*sys.modules}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        names = [path.stem for path in folder.glob('*.py')]
-        yield {name: importlib.import_module(name) for name in names}
-    for name in {*sys.modules} - before & {*names}:
-        sys.modules.pop(name)  # common names, and other tests' to take
+@pytest.fixture
+def study_tools(load_tools):
+    return load_tools('studies')
 
 
 @pytest.fixture
@@ -50,29 +56,7 @@ class Toy:
         self.env = {'CIFAR10_ROOT': str(folder / 'data')}
         self.config = folder / 'toy.py'
         self.config.write_text(CONFIG)
-        self.study = dict(
-            title='A toy',
-            config=str(self.config),
-            start=str(self.config),
-            metrics={'accuracy/top1': {'label': 'accuracy, %'}},
-            seeds=[0],
-            reference='plain',
-            variants=dict(
-                plain=None,
-                ba2m=dict(
-                    label='BA²M',
-                    options={
-                        'model.backbone.ba2m_stages': [True, False, True, True]
-                    },
-                    evaluations=['off'],
-                ),
-            ),
-            evaluations=dict(
-                off=dict(
-                    options={'model.backbone.ba2m_cfg.inference': 'identity'}
-                )
-            ),
-        )
+        self.study = yaml.safe_load(STUDY.format(self.config))
 
     def draw(self):
         """Draws the images."""

@@ -10,6 +10,9 @@ from mmba2m.inspect.pages import replace_section
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / 'docs/study.md'
+RISING = dict(
+    plain={0: 80.0, 1: 82.0, 2: 84.0}, ba2m={0: 81.0, 1: 84.0, 2: 87.0}
+)
 
 
 @pytest.fixture
@@ -21,13 +24,10 @@ def write(toy):
         for seed, value in values.items():
             path = toy.record(variant, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
-            record = dict(
-                config=str(toy.config),
-                start=str(toy.config),
-                options=entry.get('options', {}),
-                metrics={'accuracy/top1': value},
-                evaluations={'off': {'accuracy/top1': value - 10}},
-            )
+            record = dict(config=str(toy.config), start=str(toy.config))
+            record['options'] = entry.get('options', {})
+            record['metrics'] = {'accuracy/top1': value}
+            record['evaluations'] = {'off': {'accuracy/top1': value - 10}}
             path.write_text(json.dumps({**record, **changes}))
 
     return write
@@ -39,9 +39,8 @@ def report(study_tools, toy):
 
     def report(**changes):
         study = study_tools['study'].load_study(toy.write(**changes))
-        records = study_tools['study'].read_records(
-            toy.folder / 'results', study
-        )
+        folder = toy.folder / 'results'
+        records = study_tools['study'].read_records(folder, study)
         rows = study_tools['report'].collect_rows(study, records)
         return study, rows, study_tools['report'].format_table(study, rows)
 
@@ -49,11 +48,10 @@ def report(study_tools, toy):
 
 
 def test_table_by_hand(write, report):
-    write('plain', {0: 80.0, 1: 82.0, 2: 84.0})
+    for variant, values in RISING.items():
+        write(variant, values)
     # by seed 1, 2 and 3 more: 2 ± 4.302653 / √3
-    write('ba2m', {0: 81.0, 1: 84.0, 2: 87.0})
-    _, _, table = report(seeds=[0, 1, 2])
-    assert table.splitlines() == [
+    assert report(seeds=[0, 1, 2])[2].splitlines() == [
         '| variant | seeds | accuracy, %: mean ± std '
         '| difference, 95 % interval |',
         '| --- | --- | --- | --- |',
@@ -61,6 +59,9 @@ def test_table_by_hand(write, report):
         '| BA²M | 3 | 84.00 ± 3.00 | +2.00 (−0.48 to +4.48) |',
         '| BA²M; off | 3 | 74.00 ± 3.00 | −8.00 (−10.48 to −5.52) |',
     ]
+    table = report(metrics={'accuracy/top1': {'scale': 0.5}})[2]
+    assert '| accuracy/top1: mean ± std |' in table
+    assert '| plain | 1 | 40.00 |  |' in table
 
 
 def test_table_says_what_is_missing(write, report):
@@ -72,34 +73,19 @@ def test_table_says_what_is_missing(write, report):
         '| plain | 2 of 3 | 80.50 ± 0.71 |  |',
         '| BA²M | 2 of 3 | 81.50 ± 0.71 | +1.00 (1 seed) |',
     ]
-
-
-def test_scale_of_a_metric(write, report):
-    write('plain', {0: 80.0})
-    table = report(metrics={'accuracy/top1': {'scale': 0.5}})[2]
-    assert '| accuracy/top1: mean ± std |' in table
-    assert '| plain | 1 | 40.00 |  |' in table
-
-
-def test_record_of_another_training_is_refused(write, report):
     write('ba2m', {0: 1.0}, options={'lr': 3})
     with pytest.raises(ValueError, match="'ba2m', seed 0, is of another"):
         report()
 
 
-def test_figure_has_every_seed(
-    write, report, study_tools, tmp_path, monkeypatch
-):
-    drawn = []
-    module = study_tools['figure']
-    monkeypatch.setattr(module.plt, 'close', drawn.append)
+def test_figure_has_every_seed(write, report, study_tools, tmp_path):
+    draw = study_tools['figure'].draw
     study, rows, _ = report()
-    assert not module.draw(study.metrics, rows, tmp_path / 'none')
-    write('plain', {0: 80.0, 1: 82.0, 2: 84.0})
-    write('ba2m', {0: 81.0, 1: 84.0, 2: 87.0})
+    assert draw(study.metrics, rows, tmp_path / 'none') is None
+    for variant, values in RISING.items():
+        write(variant, values)
     study, rows, _ = report(seeds=[0, 1, 2])
-    assert module.draw(study.metrics, rows, tmp_path / 'figure')
-    left, right = drawn[0].axes
+    left, right = draw(study.metrics, rows, tmp_path / 'figure').axes
 
     def dots(axes):
         return [
@@ -112,11 +98,8 @@ def test_figure_has_every_seed(
     assert dots(right) == [[1, 2, 3], [-9, -8, -7]]
     assert left.get_xlabel() == 'accuracy, %'
     assert right.get_xlabel() == 'difference of accuracy,\npercentage points'
-    assert [text.get_text() for text in left.get_yticklabels()] == [
-        'plain',
-        'BA²M',
-        'BA²M; off',
-    ]
+    labels = [text.get_text() for text in left.get_yticklabels()]
+    assert labels == ['plain', 'BA²M', 'BA²M; off']
     # half a row above the first and below the last, which the frame would cut
     assert left.get_ylim() == right.get_ylim() == (2.5, -0.5)
     image = mpimg.imread(tmp_path / 'figure.png')[..., :3]
@@ -127,24 +110,22 @@ def test_figure_has_every_seed(
 
 
 def test_figure_tells_of_what_is_far_away(
-    write, report, study_tools, tmp_path, monkeypatch
+    write, report, study_tools, tmp_path
 ):
-    drawn = []
-    module = study_tools['figure']
-    monkeypatch.setattr(module.plt, 'close', drawn.append)
     write('plain', {0: 80.0, 1: 82.0})
     write('ba2m', {0: 81.0, 1: 83.0})
     study, rows, _ = report(seeds=[0, 1])
     rows[2].values['accuracy/top1'] = {0: 10.0, 1: 11.0}
-    module.draw(study.metrics, rows, tmp_path / 'tested')
-    # all others, with a margin of a twentieth
-    assert drawn[0].axes[0].get_xlim() == pytest.approx((79.85, 83.15))
     # and what has failed in training
     failed = replace(rows[1], values={'accuracy/top1': {0: 20.0, 1: 22.0}})
-    module.draw(study.metrics, [rows[0], failed, rows[1]], tmp_path / 'failed')
+    tested, other = (
+        study_tools['figure'].draw(study.metrics, drawn, tmp_path / 'out').axes
+        for drawn in (rows, [rows[0], failed, rows[1]])
+    )
+    # all others, with a margin of a twentieth
+    assert tested[0].get_xlim() == pytest.approx((79.85, 83.15))
     assert [
-        [text.get_text() for text in axes.texts]
-        for axes in (*drawn[0].axes, *drawn[1].axes)
+        [text.get_text() for text in axes.texts] for axes in tested + other
     ] == [['← 10.5'], ['← −70.5'], ['← 21.0'], ['← −60.0']]
 
 
@@ -154,11 +135,9 @@ def test_page_gets_the_table_between_its_lines(
     write('plain', {0: 80.0})
     page = toy.folder / 'page.md'
     before = '# Title\n\n<!-- study: other -->\n\nx\n\n<!-- until here -->\n\n'
-    page.write_text(
-        before + '<!-- study: toy -->\nold\n<!-- until here -->\nend\n'
-    )
-    path = toy.write()
-    args = [str(path), '--results', str(toy.folder / 'results')]
+    own = '<!-- study: toy -->\nold\n<!-- until here -->\nend\n'
+    page.write_text(before + own)
+    args = [str(toy.write()), '--results', str(toy.folder / 'results')]
     args += ['--page', str(page)]
     for _ in range(2):  # the second time there is nothing to change
         study_tools['report'].main(args)
@@ -182,14 +161,12 @@ def test_published_tables_are_those_of_the_records(study_tools):
     folder = ROOT / 'docs/studies'
     published = re.findall('<!-- study: (.+) -->', page)
     assert len(published) > 6
+    module, report = study_tools['study'], study_tools['report']
     for name in published:
-        path = ROOT / f'configs/studies/{name}.yml'
-        study = study_tools['study'].load_study(path)
-        records = study_tools['study'].read_records(folder, study)
-        rows = study_tools['report'].collect_rows(study, records)
-        section = study_tools['report'].format_section(
-            study, rows, f'studies/{name}'
-        )
+        study = module.load_study(ROOT / f'configs/studies/{name}.yml')
+        records = module.read_records(folder, study)
+        rows = report.collect_rows(study, records)
+        section = report.format_section(study, rows, f'studies/{name}')
         begin = f'<!-- study: {name} -->'
         assert page == replace_section(page, begin, section)
         for suffix in ('.png', '.pdf'):

@@ -114,27 +114,19 @@ def test_records_of_another_study_are_read_and_not_run(study_tools, toy):
         (dict(config=None), "'plain' has no config"),
         (dict(seed=3), "unexpected keyword argument 'seed'"),
         (dict(variants=dict(plain=dict(option=3))), "argument 'option'"),
-    ],
-)
-def test_wrong_study_is_refused_with_its_name(
-    toy, study_tools, changes, message
-):
-    path = toy.write('odd', **changes)
-    with pytest.raises(ValueError, match=f'odd.yml: .*{message}'):
-        study_tools['study'].load_study(path)
-
-
-@pytest.mark.parametrize(
-    'text, message',
-    [
         ('title: no variants', 'missing.*metrics'),
         ('', ''),
         ('a: [', 'while parsing'),
         ('title: !!python/object/apply:os.getcwd []', 'could not determine'),
     ],
 )
-def test_file_without_a_study_is_refused(study_tools, tmp_path, text, message):
-    path = tmp_path / 'odd.yml'
-    path.write_text(text)
+def test_wrong_study_is_refused_with_its_name(
+    toy, study_tools, changes, message
+):
+    if isinstance(changes, dict):
+        path = toy.write('odd', **changes)
+    else:
+        path = toy.folder / 'odd.yml'
+        path.write_text(changes)
     with pytest.raises(ValueError, match=rf'odd\.yml: .*{message}'):
         study_tools['study'].load_study(path)

@@ -64,11 +64,10 @@ def test_relations_of_each_image(
         limits = f'{weights.min():.3f} to {weights.max():.3f}'
         expected = [name, f'{sar.mean():.3f}', f'{sar.std():.4f}', limits]
         assert row[:4] == expected
-        ranks = [
-            rankdata(traits[x]) for x in ('loss', 'complexity', 'contrast')
-        ]
         numbers = [share(sar, traits['class'])]
-        numbers += [np.corrcoef(rankdata(sar), x)[0, 1] for x in ranks]
+        for trait in ('loss', 'complexity', 'contrast'):
+            ranks = rankdata(sar), rankdata(traits[trait])
+            numbers.append(np.corrcoef(*ranks)[0, 1])
         found = [float(cell) for cell in row[4:]]
         assert found == pytest.approx(numbers, abs=6e-3, nan_ok=True)
 
