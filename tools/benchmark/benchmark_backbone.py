@@ -63,10 +63,8 @@ MIN_SAMPLE_SECONDS = 0.05
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    kind = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
     add = parser.add_argument
     add('--setting', choices=SETTINGS, default='imagenet')
     text = 'plain, an attention module, with options as in BA2M,inference='
@@ -100,18 +98,12 @@ def parse_args():
 
 
 def build_network(name: str, setting: dict, options: dict) -> nn.Module:
-    """Builds a backbone, with PyTorch's initial weights.
+    """Builds a backbone of ``--networks``, with PyTorch's initial weights.
 
     Args:
         name: As of ``--networks``.
         setting: One of :data:`SETTINGS`.
         options: Arguments of the backbone that override its own.
-
-    Returns:
-        The backbone.
-
-    Raises:
-        ValueError: If there is no such module.
     """
     if name.endswith('.py'):
         cfg = Config.fromfile(name)
@@ -122,11 +114,8 @@ def build_network(name: str, setting: dict, options: dict) -> nn.Module:
     if name != 'plain':
         kind, *pairs = name.split(',')
         taken = inspect.signature(find_attention(kind)).parameters
-        attention = {
-            key: value
-            for key, value in setting.get('options', {}).items()
-            if key in taken
-        }
+        own = setting.get('options', {})
+        attention = {key: own[key] for key in own if key in taken}
         for key, value in (pair.split('=') for pair in pairs):
             attention[key] = yaml.safe_load(value)
         backbone['type'] = f'Attention{backbone["type"]}'
@@ -143,19 +132,16 @@ def make_step(
 ) -> Callable[[], None]:
     """Prepares a training step, or a forward pass in ``eval()``.
 
+    A training step is forward pass, backward pass, and the gradients dropped.
     The loss is the sum of the means of the maps that the backbone puts out,
     so each gets a dense gradient, as from a head or neck.
 
     Args:
         network: A backbone.
         images: Shape (N, 3, H, W), on its device.
-        train: Whether it is a training step: forward pass, backward pass,
-            and the gradients dropped.
+        train: Whether it is a training step.
         autocast: Whether to bfloat16. Defaults to False.
         compiled: Whether by ``torch.compile``. Defaults to False.
-
-    Returns:
-        The step.
     """
     run = torch.compile(network) if compiled else network
     kind = images.device.type
@@ -186,12 +172,6 @@ def measure(
 ) -> list[dict]:
     """Measures time and memory of one kind of step.
 
-    Args:
-        args: From :func:`parse_args`.
-        networks: By name.
-        images: Shape (N, 3, H, W).
-        train: See :func:`make_step`.
-
     Returns:
         For each network its name, parameters, the seconds of each round,
         their ratio to the first with its interval, and the bytes of weights,
@@ -199,9 +179,8 @@ def measure(
     """
     rows, steps, counts = [], [], []
     for name, network in networks.items():
-        step = make_step(
-            network, images, train, args.precision == 'autocast', args.compile
-        )
+        autocast = args.precision == 'autocast'
+        step = make_step(network, images, train, autocast, args.compile)
         step()  # compiles, allocates
         held = [*network.parameters(), *network.buffers(), images]
         start = time.perf_counter()
@@ -211,9 +190,8 @@ def measure(
         steps.append(step)
         parameters = count_parameters(network)
         rows.append(dict(name=name, parameters=parameters, peak_bytes=peak))
-    times = time_in_turn(
-        steps, counts, args.device, args.tolerance, args.max_seconds
-    )
+    limits = args.tolerance, args.max_seconds
+    times = time_in_turn(steps, counts, args.device, *limits)
     for row, seconds in zip(rows, times, strict=True):
         row.update(seconds=seconds, ratio=compare_times(seconds, times[0]))
     return rows
@@ -221,9 +199,6 @@ def measure(
 
 def measure_all(args: argparse.Namespace) -> Iterator[dict]:
     """Measures as the command line says.
-
-    Args:
-        args: From :func:`parse_args`.
 
     Yields:
         For JSON: how it was measured, and every number; once after each

@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import math
 import random
 import statistics
 import time
@@ -10,6 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import torch
+from scipy.stats import binom
 from torch.profiler import ProfilerActivity, profile
 
 #: fewer do not reach 95 %, see :func:`median_interval`
@@ -77,18 +77,9 @@ def _wait_for(device: torch.device) -> None:
 def compare_times(
     times: Sequence[float], baseline: Sequence[float]
 ) -> tuple[float, float, float]:
-    """Finds the median ratio to the baseline's time of the same round.
-
-    Args:
-        times: One a round.
-        baseline: One a round.
-
-    Returns:
-        As of :func:`median_interval`.
-    """
-    return median_interval(
-        [a / b for a, b in zip(times, baseline, strict=True)]
-    )
+    """Finds the median ratio to the baseline's time of the same round."""
+    pairs = zip(times, baseline, strict=True)
+    return median_interval([a / b for a, b in pairs])
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -105,9 +96,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """
     values = sorted(values)
     n = len(values)
-    coins = (math.comb(n, heads) / 2**n for heads in range((n + 1) // 2))
-    below = itertools.accumulate(coins)  # P(fewer than 1, 2, … heads)
-    k = max(sum(p <= 0.025 for p in below), 1)
+    k = max(int(binom.ppf(0.025, n, 0.5)), 1)
     return statistics.median(values), values[k - 1], values[n - k]
 
 

@@ -25,12 +25,6 @@ BA2M_CONFIG = 'configs/resnet/ba2m-resnet50_8xb32-90e_in1k.py'
 BEGIN = '<!-- written by tools/tables/attention_table.py -->'
 
 
-def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--page', type=Path, default=PAGE)
-    return parser.parse_args()
-
-
 def list_configs() -> list[str]:
     """Lists the configs of the rows, BA²M's first."""
     found = ROOT.glob('configs/attention/*-resnet50_8xb32-90e_in1k.py')
@@ -39,36 +33,22 @@ def list_configs() -> list[str]:
 
 
 def load_benchmarks(folder: Path) -> list[dict]:
-    """Reads what benchmark_backbone.py wrote.
-
-    Args:
-        folder: With attention*.json, or none.
-
-    Returns:
-        The runs.
+    """Reads what benchmark_backbone.py wrote, attention*.json, if any.
 
     Raises:
         ValueError: If the times of a run are not relative to PLAIN.
     """
-    paths = sorted(folder.glob('attention*.json'))
-    runs = [json.loads(path.read_text('utf-8')) for path in paths]
-    for path, run in zip(paths, runs, strict=True):
-        first = run['measures'][0]['rows'][0]['name']
+    runs = []
+    for path in sorted(folder.glob('attention*.json')):
+        runs.append(json.loads(path.read_text('utf-8')))
+        first = runs[-1]['measures'][0]['rows'][0]['name']
         if first != Path(PLAIN).stem:
             raise ValueError(f'{path}: the first network is {first}')
     return runs
 
 
 def format_table(configs: list[str], runs: list[dict]) -> str:
-    """Writes the table and what its times were measured with.
-
-    Args:
-        configs: Those of the rows, relative to the root.
-        runs: From :func:`load_benchmarks`.
-
-    Returns:
-        Markdown.
-    """
+    """Writes the table of configs, and what times were measured with."""
     cells = [['module', 'what it does', 'where', 'config', 'parameters']]
     cells[0] += ['FLOPs, 10⁶', 'products of maps, 10⁶']
     cells[0] += [f'training step, {run["device"]}' for run in runs]
@@ -92,10 +72,8 @@ def format_table(configs: list[str], runs: list[dict]) -> str:
         row = describe(path) if sign else ['none', '', '']
         row += [f'[{Path(path).stem.partition("_")[0]}](../{path})']
         row += [f'{params - base[0]:{sign},}', f'{flops - base[1]:{sign},.1f}']
-        row += [
-            f'{products:,.1f}',
-            *(t.get(Path(path).stem, '–') for t in times),
-        ]
+        row += [f'{products:,.1f}']
+        row += [known.get(Path(path).stem, '–') for known in times]
         cells.append([*row, errors.get(path, '–')])
         if path == PLAIN:
             base = params, flops
@@ -141,12 +119,12 @@ def describe(path: str) -> list[str]:
 
 
 def main():
-    path = parse_args().page
+    argparse.ArgumentParser(description=__doc__).parse_args()
     runs = load_benchmarks(ROOT / 'docs/benchmarks')
     table = format_table(list_configs(), runs)
-    page = replace_section(path.read_text('utf-8'), BEGIN, table)
-    path.write_text(page, 'utf-8')
-    print(f'wrote {path}')
+    page = replace_section(PAGE.read_text('utf-8'), BEGIN, table)
+    PAGE.write_text(page, 'utf-8')
+    print(f'wrote {PAGE}')
 
 
 if __name__ == '__main__':

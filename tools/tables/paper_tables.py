@@ -34,14 +34,13 @@ FLOPS_TOLERANCE = 0.01
 
 
 def load_rows() -> list[dict[str, str]]:
-    """Reads the rows of all tables.
+    """Reads the rows of all tables: for each its columns in rows.csv.
 
-    Returns:
-        For each its columns in rows.csv, '' where the paper or we have
-        nothing: ``config`` (relative to the root) with ``options`` as for
-        ``--cfg-options``, ``reading`` (options under which the printed FLOPs
-        come out), ``note`` (a key of ``notes`` in tables.yml), parameters in
-        10⁶ or Mi and FLOPs in 10⁹; all behind these are accuracies.
+    They are '' where the paper or we have nothing: ``config`` (relative to
+    the root) with ``options`` as for ``--cfg-options``, ``reading`` (options
+    under which the printed FLOPs come out), ``note`` (a key of ``notes`` in
+    tables.yml), parameters in 10⁶ or Mi and FLOPs in 10⁹; all behind these
+    are accuracies.
     """
     with (ROWS / 'rows.csv').open(encoding='utf-8', newline='') as file:
         rows = list(csv.DictReader(file))
@@ -68,16 +67,7 @@ def load_config(path: str) -> Config:
 def measure(
     path: str, options: str, image_size: tuple[int, int]
 ) -> tuple[int, int]:
-    """Builds a config's network and counts; nothing is computed.
-
-    Args:
-        path: The config, relative to the root.
-        options: As for ``--cfg-options``, '' for none.
-        image_size: Height and width.
-
-    Returns:
-        Parameters and multiply-adds.
-    """
+    """Counts parameters and multiply-adds of a config with options."""
     cfg = copy.deepcopy(load_config(path))
     cfg.merge_from_dict(parse_options(options))
     network, run = build(cfg, image_size)
@@ -175,14 +165,8 @@ def format_network(row, image_size):
 def compare(ours: float | None, printed: str, tolerance: float) -> str:
     """Formats ours and the printed figure, with ✓ or the difference.
 
-    Args:
-        ours: Our figure, if there is one.
-        printed: The paper's figure, '' if it prints none.
-        tolerance: Relative difference that counts as equal, beside half a
-            unit of the last printed digit.
-
-    Returns:
-        E.g. ``24.21 / 24.21 ✓`` or ``27.76 / 26.21 (+1.55)``.
+    E.g. ``24.21 / 24.21 ✓`` or ``27.76 / 26.21 (+1.55)``. What is equal
+    differs by half a unit of the last printed digit, or a relative tolerance.
     """
     if not printed:
         return '' if ours is None else f'{ours:.2f} / –'

@@ -30,7 +30,7 @@ def find(network, kind):
     return [m for m in network.modules() if isinstance(m, kind)]
 
 
-def test_networks_differ_in_their_attention_only(tool, setting):
+def test_networks_differ_in_their_attention_only(tool, setting, tmp_path):
     names = ['plain', 'BA2M', 'BA2M,inference=identity', 'SE', 'AWConv2d']
     plain, ba2m, identity, se, conv = (
         tool.build_network(name, setting, SMALL) for name in names
@@ -49,8 +49,7 @@ def test_networks_differ_in_their_attention_only(tool, setting):
     assert all(p.requires_grad for p in plain.parameters())
     assert all(m.training for m in find(plain, nn.BatchNorm2d))
 
-
-def test_a_config_gives_its_backbone(tool, setting, tmp_path):
+    # a config gives its backbone, without weights
     config = tmp_path / 'mine.py'
     kind, scope = (setting['backbone'][key] for key in ('type', '_scope_'))
     weights = dict(type='Pretrained', checkpoint='nowhere.pth')
@@ -58,7 +57,6 @@ def test_a_config_gives_its_backbone(tool, setting, tmp_path):
     cfg = dict(default_scope=scope, model=dict(backbone=backbone))
     Config(cfg).dump(config)
     network = tool.build_network(str(config), setting, SMALL)
-    plain = tool.build_network('plain', setting, SMALL)
     assert type(network) is type(plain)
     assert count_parameters(network) == count_parameters(plain)
     assert 'Pretrained' not in str(network.init_cfg)
@@ -93,17 +91,14 @@ def test_a_training_step_is_the_loss_and_its_gradients(tool):
         torch.testing.assert_close(seen[name], grad)
 
 
-def test_inference_keeps_no_graph_and_knows_the_population(tool):
+def test_inference_precision_and_compilation(tool, monkeypatch):
     network = Network()
     step = tool.make_step(network, torch.randn(1, 3, 8, 8), train=False)
-    assert network[2].running_normalizer > 0
+    assert network[2].running_normalizer > 0  # it knows the population
     step()
     assert not network.training
     assert len(network.outs[1]) == 1
     assert not network.outs[1].requires_grad
-
-
-def test_precision_and_compilation(tool, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, 'compile', lambda n: compiled.append(n) or n)
     network, images = Network(), torch.randn(2, 3, 8, 8)
@@ -154,14 +149,12 @@ def test_the_table_holds_medians_of_paired_ratios(tool, tmp_path):
 
 def test_networks_side_by_side(tmp_path):
     pytest.importorskip('mmpretrain')
-    output = run_tool(
-        'benchmark/benchmark_backbone.py',
-        *('--setting', 'cifar', '--size', 16, 24, '--train-batches', 2),
-        *('--inference-batches', 1, '--networks', 'plain', 'plain', 'BA2M'),
-        *('--backbone-options', 'base_channels=4', 'stem_channels=4'),
-        *('--device', 'cpu', '--precision', 'bf16', '--channels-last'),
-        *('--max-seconds', 0, '--out-dir', tmp_path),
-    )
+    args = ['--setting', 'cifar', '--size', 16, 24, '--train-batches', 2]
+    args += ['--inference-batches', 1, '--networks', 'plain', 'plain', 'BA2M']
+    args += ['--backbone-options', 'base_channels=4', 'stem_channels=4']
+    args += ['--device', 'cpu', '--precision', 'bf16', '--channels-last']
+    args += ['--max-seconds', 0, '--out-dir']
+    output = run_tool('benchmark/benchmark_backbone.py', *args, tmp_path)
     run = json.loads((tmp_path / 'benchmark.json').read_text('utf-8'))
     titles = [measure['title'] for measure in run['measures']]
     assert titles == ['training step, 2 × 16×24', 'inference, 1 × 16×24']

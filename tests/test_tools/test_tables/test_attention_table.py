@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from pathlib import Path
 
@@ -13,15 +12,9 @@ ROOT = Path(__file__).parents[3]
 SE = 'configs/attention/se-resnet50_8xb32-90e_in1k.py'
 
 
-@pytest.fixture(scope='module')
-def tool():
-    path = ROOT / 'tools/tables/attention_table.py'
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(path.parent)
-        spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def tool(load_tools):
+    return load_tools('tables')['attention_table']
 
 
 @pytest.mark.slow
@@ -49,10 +42,8 @@ def test_rows_have_what_is_added_to_plain_resnet50(tool):
 def test_products_of_attention(tool):
     """Of each query with its keys, and of the weights with the values."""
     # at half the size, d / 2 = C / 32 channels
-    expected = sum(
-        (n * n) ** 2 * 2 * channels
-        for n, channels in ((28, 8), (14, 16), (7, 32), (4, 64))
-    )
+    maps = (28, 8), (14, 16), (7, 32), (4, 64)
+    expected = sum(n**4 * 2 * channels for n, channels in maps)
     assert tool.count(tool.BA2M_CONFIG)[2] == expected / 1e6
 
 

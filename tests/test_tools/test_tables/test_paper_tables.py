@@ -1,7 +1,5 @@
 import re
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,10 +10,9 @@ ROOT = Path(__file__).parents[3]
 PAGE = ROOT / 'docs/model_zoo.md'
 
 
-@pytest.fixture(scope='module')
-def paper_tables():
-    path = ROOT / 'tools/tables/paper_tables.py'
-    return SimpleNamespace(**runpy.run_path(str(path)))
+@pytest.fixture
+def paper_tables(load_tools):
+    return load_tools('tables')['paper_tables']
 
 
 @pytest.mark.slow
@@ -23,15 +20,6 @@ def test_the_page_is_what_the_tool_writes(paper_tables):
     """If not: python tools/tables/paper_tables.py."""
     tables = paper_tables.format_tables().strip()
     assert f'{paper_tables.BEGIN}\n\n{tables}\n\n' in PAGE.read_text('utf-8')
-
-
-@pytest.mark.parametrize(
-    ('table', 'size'), [('IV', (600, 1000)), ('VIII', (32, 32))]
-)
-def test_the_page_has_these_tables(table, size, paper_tables):
-    rows = [row for row in paper_tables.load_rows() if row['table'] == table]
-    written = paper_tables.format_rows(rows, [], size)
-    assert written in PAGE.read_text('utf-8')
 
 
 def read_page():
@@ -46,8 +34,12 @@ def read_page():
 def test_all_tables_are_there_in_order(paper_tables):
     numerals = 'I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI'
     assert ' '.join(dict.fromkeys(row[0] for row in read_page())) == numerals
-    rows = [row['table'] for row in paper_tables.load_rows()]
-    assert rows == [row[0] for row in read_page()]
+    rows = paper_tables.load_rows()
+    assert [row['table'] for row in rows] == [row[0] for row in read_page()]
+    for table, size in (('IV', (600, 1000)), ('VIII', (32, 32))):
+        own = [row for row in rows if row['table'] == table]
+        written = paper_tables.format_rows(own, [], size)
+        assert written in PAGE.read_text('utf-8')
 
 
 def test_rows_without_a_note_have_the_papers_counts():
@@ -75,9 +67,8 @@ def test_every_config_of_the_papers_data_sets_has_a_row(paper_tables):
             assert name in listed or any(b in name for b in beyond), name
 
 
-@pytest.mark.parametrize(
-    ('ours', 'printed', 'tolerance', 'expected'),
-    [
+def test_comparison_with_the_paper(paper_tables):
+    for *args, expected in (
         (24.2093, '24.21', 0, '24.21 / 24.21 ✓'),
         (24.2151, '24.21', 0, '24.22 / 24.21 (+0.01)'),
         (1.29, '1.3', 0, '1.29 / 1.3 ✓'),
@@ -87,15 +78,8 @@ def test_every_config_of_the_papers_data_sets_has_a_row(paper_tables):
         (4.305, '', 0.01, '4.30 / –'),
         (None, '28.09', 0, '– / 28.09'),
         (None, '', 0, ''),
-    ],
-)
-def test_comparison_with_the_paper(
-    paper_tables, ours, printed, tolerance, expected
-):
-    assert paper_tables.compare(ours, printed, tolerance) == expected
-
-
-def test_options_are_those_of_the_command_line(paper_tables):
+    ):
+        assert paper_tables.compare(*args) == expected
     options = paper_tables.parse_options('a.b=[True,False] c=[x,y] d=4')
     assert options == {'a.b': [True, False], 'c': ['x', 'y'], 'd': 4}
     assert paper_tables.parse_options('') == {}
