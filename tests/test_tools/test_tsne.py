@@ -39,18 +39,14 @@ def test_figure_and_numbers(run, tmp_path):
     assert list(numbers['networks']) == ['BA²M', run[0].stem]
 
     # the silhouettes by hand, of the images that both have seen
+    indices = numbers['indices']
     for files, label in ((run, 'BA²M'), (annealed, run[0].stem)):
         cfg, checkpoint = read_trained(*map(str, files))
-        dataset = build_dataset(cfg)
-        labels = [
-            dataset[i]['data_samples'].gt_label.item()
-            for i in numbers['indices']
-        ]
+        dataset, model = build_dataset(cfg), load_network(cfg, checkpoint)
+        samples = [dataset[i]['data_samples'] for i in indices]
+        labels = [sample.gt_label.item() for sample in samples]
         assert [dataset.CLASSES[i] for i in labels] == numbers['classes']
-        model = load_network(cfg, checkpoint)
-        features = TOOL['extract_features'](
-            model, dataset, numbers['indices'], 64
-        )
+        features = TOOL['extract_features'](model, dataset, indices, 64)
         network = numbers['networks'][label]
         expected = silhouette_score(features, labels)
         assert network['silhouette'] == pytest.approx(expected, rel=1e-4)

@@ -27,25 +27,15 @@ STYLES = ['-', '--', '-.', ':', (0, (7, 2, 1, 2, 1, 2))]
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('work_dirs', nargs='+', help='work dirs of the runs')
-    parser.add_argument(
-        '--out',
-        nargs='+',
-        required=True,
-        metavar='FILE',
-        help='files to write, e.g. curves.png curves.pdf',
-    )
-    parser.add_argument(
-        '--labels', nargs='+', help='a name for each run, by default its path'
-    )
-    parser.add_argument(
-        '--metrics',
-        nargs='+',
-        metavar='NAME',
-        help='scalars to draw, e.g. coco/bbox_mAP_75, loss_cls or '
-        '"ba2m_weight_std/*"; by default AP and AP50 or accuracy, as far as '
-        'they are there',
-    )
+    add = parser.add_argument
+    add('work_dirs', nargs='+', help='work dirs of the runs')
+    text = 'files to write, e.g. curves.png curves.pdf'
+    add('--out', nargs='+', required=True, metavar='FILE', help=text)
+    add('--labels', nargs='+', help='a name for each run, or else its path')
+    text = """scalars to draw, e.g. coco/bbox_mAP_75, loss_cls or
+        "ba2m_weight_std/*"; by default AP and AP50 or accuracy, as far as
+        they are there"""
+    add('--metrics', nargs='+', metavar='NAME', help=text)
     args = parser.parse_args()
     args.labels = args.labels or args.work_dirs
     if len(args.labels) != len(args.work_dirs):
@@ -62,15 +52,8 @@ def read_lines(file):
     return [json.loads(text) for text in texts if text.endswith('}')]
 
 
-def read_scalars(work_dir):
-    """Reads a work dir.
-
-    Args:
-        work_dir (str): A work dir of MMEngine's Runner.
-
-    Returns:
-        dict[str, dict[int, float]]: For each scalar its value by iteration,
-        in rising order.
+def read_scalars(work_dir: str) -> dict[str, dict[int, float]]:
+    """Reads for each scalar of a work dir its value by rising iteration.
 
     Raises:
         ValueError: If the folder has no loss.
@@ -99,17 +82,16 @@ def read_scalars(work_dir):
     return {name: dict(sorted(series[name].items())) for name in series}
 
 
-def draw(runs, labels, patterns=None):
+def draw(
+    runs: list[dict], labels: list[str], patterns: list[str] | None = None
+) -> Figure:
     """Draws loss, metrics and learning rate side by side.
 
     Args:
-        runs (Sequence[dict]): From :func:`read_scalars`.
-        labels (Sequence[str]): A name for each run.
-        patterns (Sequence[str] | None): Metrics to draw, with ``*`` and ``?``
-            as in the shell. Defaults to those of ``METRICS``.
-
-    Returns:
-        Figure: Of matplotlib, to be saved.
+        runs: From :func:`read_scalars`.
+        labels: A name for each run.
+        patterns: Metrics to draw, with ``*`` and ``?`` as in the shell.
+            Defaults to those of ``METRICS``.
 
     Raises:
         ValueError: If no run has such a metric.

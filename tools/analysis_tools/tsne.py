@@ -9,11 +9,13 @@ image depend on no other.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from mmengine.dataset import pseudo_collate
+from torch import nn
 
 from mmba2m.inspect import build_dataset, load_network, read_trained
 
@@ -31,20 +33,12 @@ PALETTE = ('#0072b2', '#d55e00', '#000000', '#009e73', '#56b4e9', '#aa4499')
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    kind = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
     add = parser.add_argument
-    add(
-        '--run',
-        nargs='+',
-        action='append',
-        required=True,
-        metavar='ARG',
-        help='CONFIG CHECKPOINT and, to name it in the figure, LABEL; once '
-        'for each network',
-    )
+    kwargs = dict(nargs='+', action='append', required=True, metavar='ARG')
+    text = 'CONFIG CHECKPOINT and, for the figure, LABEL; for each network'
+    add('--run', help=text, **kwargs)
     add('--classes', nargs='+', metavar='CLASS', help='all, if not named')
     add('--num-per-class', type=int, default=100, help='images of each class')
     add('--perplexity', type=float, default=30, help='neighbours of a point')
@@ -65,18 +59,16 @@ def parse_args():
     return args
 
 
-def choose_images(dataset, classes, num_per_class, seed):
-    """Chooses images of each class at random.
+def choose_images(
+    dataset: Any, classes: list[str] | None, num_per_class: int, seed: int
+) -> list[int]:
+    """Chooses images of each class at random, all where there are too few.
 
     Args:
-        dataset (Dataset): Of MMPretrain.
-        classes (Sequence[str] | None): Names of 2 to 14 classes, None for all
-            of the data set.
-        num_per_class (int): How many; all where there are fewer.
-        seed (int): Of the choice.
-
-    Returns:
-        list[int]: Their indices in the data set.
+        dataset: Of MMPretrain.
+        classes: Names of 2 to 14 classes, None for all of the data set.
+        num_per_class: How many.
+        seed: Of the choice.
 
     Raises:
         ValueError: If there is no such class or fewer than two images of it,
@@ -110,30 +102,30 @@ def identify(dataset, indices):
     """Says what the images are: file, or else content, and class."""
     if max(indices) >= len(dataset):
         return None
-    infos = [dataset.get_data_info(index) for index in indices]
-    return [
-        (
-            Path(info['img_path']).name
-            if 'img_path' in info
-            else np.asarray(info['img']).tobytes(),
-            dataset.CLASSES[info['gt_label']],
-        )
-        for info in infos
-    ]
+    images = []
+    for info in map(dataset.get_data_info, indices):
+        if 'img_path' in info:
+            image = Path(info['img_path']).name
+        else:
+            image = np.asarray(info['img']).tobytes()
+        images.append((image, dataset.CLASSES[info['gt_label']]))
+    return images
 
 
 @torch.no_grad()
-def extract_features(model, dataset, indices, batch_size):
-    """Extracts what the head of a classifier gets.
+def extract_features(
+    model: nn.Module, dataset: Any, indices: list[int], batch_size: int
+) -> np.ndarray:
+    """Extracts what the head of a classifier gets of images of its test set.
 
     Args:
-        model (nn.Module): MMPretrain's ImageClassifier, in ``eval()``.
-        dataset (Dataset): Its test set.
-        indices (Sequence[int]): Of the images.
-        batch_size (int): Images at once.
+        model: MMPretrain's ImageClassifier, in ``eval()``.
+        dataset: Its test set.
+        indices: Of the images.
+        batch_size: Images at once.
 
     Returns:
-        ndarray: Shape (len(indices), C), in that order.
+        Shape (len(indices), C).
     """
     features = []
     for start in range(0, len(indices), batch_size):
@@ -148,17 +140,14 @@ def extract_features(model, dataset, indices, batch_size):
     return torch.cat(features).numpy()
 
 
-def draw(panels, classes, title):
+def draw(panels: dict[str, dict], classes: list[str], title: str) -> Figure:
     """Draws the networks side by side.
 
     Args:
-        panels (dict[str, dict]): For each network its points 'embedding',
-            (N, 2), and its 'silhouette'.
-        classes (Sequence[str]): Of the points.
-        title (str): Above the figure.
-
-    Returns:
-        Figure: The figure.
+        panels: For each network its points 'embedding', (N, 2), and its
+            'silhouette'.
+        classes: Of the points.
+        title: Above the figure.
     """
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
@@ -168,30 +157,20 @@ def draw(panels, classes, title):
         axis = figure.add_subplot(rows, columns, place, box_aspect=1)
         for number, name in enumerate(dict.fromkeys(classes)):
             colour = PALETTE[number % len(PALETTE)]
-            hollow = number % 2
+            look = dict(fc=colour, ec='white', lw=0.3)
+            if number % 2:
+                look = dict(fc='none', ec=colour, lw=1)
+            points = panel['embedding'][np.array(classes) == name].T
             axis.scatter(
-                *panel['embedding'][np.array(classes) == name].T,
-                s=24,
-                marker=MARKERS[number],
-                facecolors='none' if hollow else colour,
-                edgecolors=colour if hollow else 'white',
-                linewidths=1 if hollow else 0.3,
-                label=name,
+                *points, 24, marker=MARKERS[number], label=name, **look
             )
-        axis.set(
-            title=f'{label}\nsilhouette of the features '
-            f'{panel["silhouette"]:.3f}',
-            xlabel='t-SNE 1 (no unit)',
-            ylabel='t-SNE 2 (no unit)',
-            xticks=(),
-            yticks=(),
-        )
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        loc='outside right center',
-        markerscale=1.6,
-        title='class',
-    )
+        text = f'{label}\nsilhouette of the features '
+        axis.set_title(f'{text}{panel["silhouette"]:.3f}')
+        axis.set(xlabel='t-SNE 1 (no unit)', ylabel='t-SNE 2 (no unit)')
+        axis.set(xticks=(), yticks=())
+    handles = axis.get_legend_handles_labels()
+    kwargs = dict(markerscale=1.6, title='class')
+    figure.legend(*handles, loc='outside right center', **kwargs)
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -239,13 +218,8 @@ def main():
     figure.savefig(out.with_suffix('.pdf'))
     for panel in panels.values():
         panel['embedding'] = panel['embedding'].tolist()
-    numbers = dict(
-        perplexity=args.perplexity,
-        seed=args.seed,
-        indices=indices,
-        classes=classes,
-        networks=panels,
-    )
+    numbers = dict(perplexity=args.perplexity, seed=args.seed)
+    numbers.update(indices=indices, classes=classes, networks=panels)
     out.with_suffix('.json').write_text(json.dumps(numbers))
     print(f'figure: {out}')
 
