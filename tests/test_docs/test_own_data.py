@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,6 +115,7 @@ def load(name):
     cfg = Config.fromfile(f'configs/parts/{name}')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
+        warnings.filterwarnings('ignore', '.*the warm-up lasts')
         check_data(cfg, ['train_dataloader', 'val_dataloader'])
     init_default_scope(cfg.default_scope)
     registry = import_module(f'{cfg.default_scope}.registry')
@@ -124,6 +126,42 @@ def load(name):
     assert train.metainfo['classes'] == ('bolt', 'nut', 'washer')
     assert val.metainfo['classes'] == ('bolt', 'nut', 'washer')
     return cfg, train, val
+
+
+def test_small_from_scratch(page, tmp_path):
+    pytest.importorskip('mmdet')
+    make_coco(tmp_path / 'data/parts', tmp_path / 'shapes')
+    page('test_small_from_scratch', 'small.py')
+    cfg, train, _ = load('small.py')
+    assert cfg.val_dataloader.dataset.pipeline[1].scale == (320, 320)
+    assert train.pipeline.transforms[2].scale == (320, 320)
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].T_max == 50
+
+
+@pytest.mark.parametrize('masks', [True, False])
+def test_masks(page, tmp_path, masks):
+    pytest.importorskip('mmdet')
+    make_coco(tmp_path / 'data/parts', tmp_path / 'shapes')
+    page('test_coco_format', 'boxes.py')
+    page('test_masks', 'masks.py')
+    folder = Path('configs/parts')
+    (_, *rest) = (folder / 'boxes.py').read_text().split('model = ', 1)
+    data = rest[0].partition('\n')[2]
+    head = "data_root = 'data/parts/'\n"
+    head += "metainfo = dict(classes=('bolt', 'nut', 'washer'))\n"
+    with open(folder / 'masks.py', 'a') as stream:
+        stream.write(head + data)
+    if masks:
+        cfg, train, _ = load('masks.py')
+        assert cfg.model.roi_head.mask_head.num_classes == 3
+        assert len(train[0]['data_samples'].gt_instances.masks)
+        return
+    path = Path('data/parts/annotations/train.json')
+    content = json.loads(path.read_text())
+    del content['annotations'][-1]['segmentation']
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'train\.json.*has no mask'):
+        load('masks.py')
 
 
 def test_voc_format(page, tmp_path):
