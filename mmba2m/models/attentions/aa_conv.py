@@ -56,9 +56,8 @@ class AAConv2d(ConvLike):
 
     Raises:
         ValueError: If ``map_size`` is missing, or in ``forward`` the map has
-            another; if no channels are left for the convolution, or groups
-            do not divide them; for arguments out of range or a padding that
-            does not keep the size.
+            another; if no channels are left for the convolution; for
+            arguments out of range or a padding that does not keep the size.
     """
 
     _abbr_ = 'aa_conv'
@@ -112,15 +111,14 @@ class AAConv2d(ConvLike):
         if self.stride != (1, 1):
             self.pool = nn.AvgPool2d(
                 tuple(2 * s - 1 for s in self.stride),
-                stride=self.stride,
-                padding=tuple(s - 1 for s in self.stride),
+                self.stride,
+                tuple(s - 1 for s in self.stride),
                 count_include_pad=False,
             )
         channels = 2 * self.key_channels + self.value_channels
         self.qkv = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.proj = nn.Conv2d(
-            self.value_channels, self.value_channels, 1, bias=bias
-        )
+        values = self.value_channels
+        self.proj = nn.Conv2d(values, values, 1, bias=bias)
         if self.map_size is not None:
             height, width = self.map_size
             self.row_embedding = _make_embedding(height, head_channels)
@@ -130,10 +128,10 @@ class AAConv2d(ConvLike):
         """(N, C1, H, W) → (N, C2, ⌈H/s⌉, ⌈W/s⌉)."""
         convolved = self.conv(x)
         check_map_size(self, convolved)
-        return torch.cat([convolved, self.attend(x)], dim=1)
+        return torch.cat([convolved, self._attend(x)], dim=1)
 
-    def attend(self, x: Tensor) -> Tensor:
-        """Attends: (N, C1, H, W) → (N, dv, ⌈H/s⌉, ⌈W/s⌉)."""
+    def _attend(self, x):
+        """(N, C1, H, W) → (N, dv, ⌈H/s⌉, ⌈W/s⌉)."""
         maps = self.qkv(self.pool(x)).split(
             [self.key_channels, self.key_channels, self.value_channels], dim=1
         )
@@ -159,5 +157,5 @@ class AAConv2d(ConvLike):
 
 
 def _make_embedding(length, channels):
-    embedding = torch.empty(2 * length - 1, 1, channels)
-    return nn.Parameter(nn.init.normal_(embedding, std=channels**-0.5))
+    embedding = torch.randn(2 * length - 1, 1, channels)
+    return nn.Parameter(embedding * channels**-0.5)

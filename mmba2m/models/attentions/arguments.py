@@ -4,16 +4,18 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 
-def reduce_channels(module: nn.Module, channels: int, reduction: int) -> int:
+def reduce_channels(
+    module: nn.Module, channels: int, reduction: int, name: str = 'in_channels'
+) -> int:
     """Divides a number of channels: C // r.
 
     Raises:
-        ValueError: Unless 0 < r <= C; it names the module.
+        ValueError: Unless 0 < r <= C; it names the module and C's argument.
     """
     if not 0 < reduction <= channels:
         raise ValueError(
-            f'{type(module).__name__} needs 0 < reduction <= channels, '
-            f'got reduction={reduction} and {channels} channels'
+            f'{type(module).__name__} needs 0 < reduction <= {name}, '
+            f'got reduction={reduction} and {name}={channels}'
         )
     return channels // reduction
 

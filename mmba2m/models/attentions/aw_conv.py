@@ -1,13 +1,12 @@
 """AW-convolution: attention to the weights of a convolution.
 
-Paper: https://arxiv.org/abs/2108.08205 (ICANN 2021). No code was published,
-and of the text the abstract is what can be read freely. Published there: the
-attention maps have the shape of the weights, not of the activations. Known
-from summaries by others: ``AK = K + A ⊙ K``, and that A comes from average
-pooling and two pointwise convolutions with ReLU. Readings are the size of the
-pooled map, the widths of the pointwise convolutions, how their output is
-expanded to the shape of the weights, where the second ReLU is, and the
-initialisation. No numbers of parameters are published.
+Paper: https://arxiv.org/abs/2108.08205 (ICANN 2021), without code; only its
+abstract can be read freely: attention maps have the shape of the weights, not
+of the activations. From summaries by others: ``AK = K + A ⊙ K``, where A comes
+from average pooling and two pointwise convolutions with ReLU. Readings are the
+size of the pooled map, the widths of the convolutions, how their output is
+expanded to the weights, that no ReLU is behind the second, and the start. No
+numbers of parameters are published.
 """
 
 from itertools import product
@@ -17,10 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
-
-from .arguments import reduce_channels
-
-EXPANSIONS = ('in', 'full')
 
 
 @MODELS.register_module()
@@ -37,13 +32,13 @@ class AWConv2d(nn.Conv2d):
     the name ``weight``: checkpoints of a network with plain convolutions
     load, with only ``pointconv1`` and ``pointconv2`` missing.
 
-    Two exact forms compute O, whichever keeps fewer values: on large maps,
-    one grouped convolution with the kernels of all samples; on maps of fewer
-    than C1 / groups positions, a 1×1 convolution for each entry of the
-    kernel, shared by the samples and scaled for each. So no more is kept than
-    about h · w maps of the output's size. Counts of FLOPs see the plain
-    convolution, PW1 and PW2; in the second form, 'full' convolves with K once
-    more, and neither that nor PW2 is seen.
+    Two exact forms compute O, whichever keeps fewer values (at most about
+    h · w maps of the output's size): on large maps, one grouped convolution
+    with the kernels of all samples; on maps of fewer than C1 / groups
+    positions, a 1×1 convolution for each entry of the kernel, shared by the
+    samples and scaled for each. Counts of FLOPs see the plain convolution, PW1
+    and PW2; of the second form with 'full', which convolves with K once more,
+    neither that nor PW2.
 
     Args:
         in_channels: C1.
@@ -64,9 +59,8 @@ class AWConv2d(nn.Conv2d):
               parameters in all.
 
     Raises:
-        ValueError: If ``reduction`` does not divide ``in_channels``, for
-            'full' C1 / r does not divide ``out_channels``, ``expand`` is
-            unknown, or ``padding`` is a string.
+        ValueError: If r does not divide C1, for 'full' C1 / r does not divide
+            C2, ``expand`` is unknown, or ``padding`` is a string.
     """
 
     _abbr_ = 'aw_conv'
@@ -91,34 +85,30 @@ class AWConv2d(nn.Conv2d):
             )
         conv_args = (kernel_size, stride, padding, dilation, groups)
         super().__init__(in_channels, out_channels, *conv_args, bias=bias)
-        if expand not in EXPANSIONS:
+        if expand not in ('in', 'full'):
             raise ValueError(
-                f'expand of AWConv2d must be one of {EXPANSIONS}, '
-                f'got {expand!r}'
+                f"expand of AWConv2d must be 'in' or 'full', got {expand!r}"
             )
-        mid_channels = reduce_channels(self, in_channels, reduction)
-        if in_channels % reduction:
+        if reduction < 1 or in_channels % reduction:
             raise ValueError(
                 f'reduction={reduction} of AWConv2d does not divide the '
                 f'{in_channels} input channels'
             )
+        mid_channels = in_channels // reduction
         if expand == 'full' and out_channels % mid_channels:
             raise ValueError(
                 f"AWConv2d with expand='full' and reduction={reduction} has "
                 f'{mid_channels} groups, which do not divide the '
                 f'{out_channels} output channels; take a larger reduction'
             )
-        self.reduction = reduction
         self.expand = expand
         self.pool = nn.AdaptiveAvgPool2d(self.kernel_size)
         self.pointconv1 = nn.Conv2d(in_channels, mid_channels, 1, bias=False)
-        full = expand == 'full'
+        maps, parts = out_channels, 1
+        if expand == 'full':
+            maps, parts = self.weight[..., 0, 0].numel(), mid_channels
         self.pointconv2 = nn.Conv2d(
-            mid_channels,
-            out_channels * (in_channels // groups if full else 1),
-            1,
-            groups=mid_channels if full else 1,
-            bias=False,
+            mid_channels, maps, 1, groups=parts, bias=False
         )
         self.init_weights()
 
@@ -130,10 +120,9 @@ class AWConv2d(nn.Conv2d):
         """(N, C1, H, W) → (N, C2, H', W')."""
         hidden = self.pointconv1(self.pool(x)).relu()  # (N, C1/r, h, w)
         height, width = self._output_size(x)
-        if height * width < self.in_channels // self.groups:
-            out = self._convolve_entries(x, hidden)
-        else:
-            out = self._convolve_samples(x, hidden)
+        few = height * width < self.in_channels // self.groups
+        form = self._convolve_entries if few else self._convolve_samples
+        out = form(x, hidden)
         if self.bias is not None:
             out = out + self.bias.to(out.dtype)[:, None, None]
         return out
@@ -143,15 +132,10 @@ class AWConv2d(nn.Conv2d):
         maps = self.pointconv2(hidden).unflatten(1, (self.out_channels, -1))
         weight = self.weight.to(maps.dtype)
         kernels = torch.addcmul(weight, maps, weight)  # (N, C2, C1/g, h, w)
-        return F.conv2d(
-            x.flatten(0, 1),
-            kernels.flatten(0, 1),
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            len(x) * self.groups,
-        ).unflatten(0, (len(x), -1))
+        groups = len(x) * self.groups
+        cfg = (None, self.stride, self.padding, self.dilation, groups)
+        out = F.conv2d(x.flatten(0, 1), kernels.flatten(0, 1), *cfg)
+        return out.unflatten(0, (len(x), -1))
 
     def _convolve_entries(self, x, hidden):
         """A 1×1 convolution for each entry of the kernel.
@@ -167,20 +151,14 @@ class AWConv2d(nn.Conv2d):
             out = self._conv_forward(x, weight, None)
             products = self.pointconv2.weight.view(*weight.shape[:2], 1, 1)
             weight = weight * products
-            scales = hidden.repeat_interleave(
-                self.out_channels // hidden.size(1), dim=1
-            )
+            times = self.out_channels // hidden.size(1)
+            scales = hidden.repeat_interleave(times, dim=1)
         weights = weight.permute(2, 3, 0, 1)[..., None, None].flatten(0, 1)
         scales = scales.flatten(2)[..., None, None].unbind(2)
+        sides = (self._output_size(x), self.stride, self.dilation)
         rows, cols = (
             [slice(i * d, i * d + (n - 1) * s + 1, s) for i in range(k)]
-            for k, n, s, d in zip(
-                self.kernel_size,
-                self._output_size(x),
-                self.stride,
-                self.dilation,
-                strict=True,
-            )
+            for k, n, s, d in zip(self.kernel_size, *sides, strict=True)
         )
         x = F.pad(x, [self.padding[i] for i in (1, 1, 0, 0)])
         for (row, col), entry, scale in zip(
@@ -191,21 +169,8 @@ class AWConv2d(nn.Conv2d):
         return out
 
     def _output_size(self, x):
+        sides = (self.padding, self.dilation, self.kernel_size, self.stride)
         return [
             (n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, p, d, k, s in zip(
-                x.shape[2:],
-                self.padding,
-                self.dilation,
-                self.kernel_size,
-                self.stride,
-                strict=True,
-            )
+            for n, p, d, k, s in zip(x.shape[2:], *sides, strict=True)
         ]
-
-    def extra_repr(self) -> str:
-        """Shows the arguments that submodules do not show."""
-        return (
-            f'{super().extra_repr()}, reduction={self.reduction}, '
-            f'expand={self.expand!r}'
-        )

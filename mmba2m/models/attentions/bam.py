@@ -34,10 +34,7 @@ class BAM(nn.Module):
     """
 
     _abbr_ = 'bam'
-    positions = (
-        'after_stage',
-        *(p for p in FEATURE_MAP_POSITIONS if p != 'after_stage'),
-    )
+    positions = ('after_stage', *FEATURE_MAP_POSITIONS[:-1])
 
     def __init__(
         self,

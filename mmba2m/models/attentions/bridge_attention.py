@@ -1,12 +1,10 @@
 """BA-Net: bridge attention over the convolutions of a block.
 
-Papers: https://arxiv.org/abs/2112.04150 (version 1, ECCV 2022) and
-https://arxiv.org/abs/2410.07860 (version 2). Published are, for version 1,
-paper and code (https://github.com/zhaoy376/Bridge-Attention). For version 2
-the structure is read from the authors' file ``ba_resnet_v2_1.py``
-(https://github.com/ZOUrz/BA-Net-Bridge-Attention-in-Deep-Neural-Networks);
-the paper's networks may come from another file, ``ba_resnet_v2``, which is
-not public, and may differ in detail.
+Version 1: https://arxiv.org/abs/2112.04150 (ECCV 2022), with code
+(https://github.com/zhaoy376/Bridge-Attention). Version 2:
+https://arxiv.org/abs/2410.07860, read from the authors' ``ba_resnet_v2_1.py``
+(https://github.com/ZOUrz/BA-Net-Bridge-Attention-in-Deep-Neural-Networks); the
+paper's networks may come from ``ba_resnet_v2``, which is not public.
 """
 
 from collections.abc import Sequence
@@ -19,8 +17,6 @@ from mmba2m.registry import MODELS
 
 from .arguments import reduce_channels
 from .norm import BranchNorm
-
-VERSIONS = (1, 2)
 
 
 @MODELS.register_module()
@@ -45,8 +41,8 @@ class BridgeAttention(nn.Module):
             to ``dict(type='BN')``.
 
     Raises:
-        ValueError: If ``version`` or ``reduction`` are out of range, or
-            ``in_channels`` is a single number.
+        ValueError: If an argument is out of range, or ``in_channels`` is a
+            single number.
     """
 
     _abbr_ = 'bridge_attention'
@@ -60,10 +56,9 @@ class BridgeAttention(nn.Module):
         norm_cfg: dict | None = dict(type='BN'),  # noqa: B006 (only read)
     ):
         super().__init__()
-        if version not in VERSIONS:
+        if version not in (1, 2):
             raise ValueError(
-                f'version of BridgeAttention must be one of {VERSIONS}, '
-                f'got {version!r}'
+                f'version of BridgeAttention must be 1 or 2, got {version!r}'
             )
         if isinstance(in_channels, int):
             raise ValueError(
@@ -96,12 +91,7 @@ class BridgeAttention(nn.Module):
     def from_convs(
         cls, convs: Sequence[nn.Conv2d], **cfg: Any
     ) -> 'BridgeAttention':
-        """Builds the module for the convolutions of a block.
-
-        Args:
-            convs: All convolutions of the block.
-            **cfg: Arguments of the class other than ``in_channels``.
-        """
+        """Builds the module for all convolutions of a block."""
         return cls([conv.out_channels for conv in convs], **cfg)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -119,7 +109,3 @@ class BridgeAttention(nn.Module):
             stacked = torch.stack(squeezed, dim=-1)  # (N, C/r, 1, 1, n)
             fused = self.norm(self.select(stacked).squeeze(-1))
         return features[-1] * self.excite(fused)
-
-    def extra_repr(self) -> str:
-        """Shows the argument that submodules do not show."""
-        return f'version={self.version}'

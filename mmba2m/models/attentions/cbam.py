@@ -33,8 +33,7 @@ class CBAM(BaseModule):
             momentum=0.01)``.
 
     Raises:
-        ValueError: If ``reduction`` is out of range, or ``kernel_size`` not
-            odd and positive.
+        ValueError: If ``reduction`` or ``kernel_size`` are out of range.
     """
 
     _abbr_ = 'cbam'

@@ -25,19 +25,10 @@ class ECA(nn.Module):
         kernel_size: k, odd. None is the paper's rule, ``(log2(C) + 1) / 2``
             made odd: 5, 5, 5 and 7 in the stages of a ResNet-50, 86 parameters
             in all. The 80 of the paper's abstract are those of the authors' 3,
-            5, 5 and 7, see the example. Defaults to None.
+            5, 5 and 7, as configs/attention/ has it. Defaults to None.
 
     Raises:
         ValueError: If ``kernel_size`` is not odd and positive.
-
-    Example:
-        The paper's ResNet-50, as an option of a backbone::
-
-            attention = [
-                dict(type='ECA', kernel_size=3, stages=(1, 0, 0, 0)),
-                dict(type='ECA', kernel_size=5, stages=(0, 1, 1, 0)),
-                dict(type='ECA', kernel_size=7, stages=(0, 0, 0, 1)),
-            ]
     """
 
     _abbr_ = 'eca'

@@ -46,9 +46,8 @@ class GE(BaseModule):
             ``dict(type='BN')``.
 
     Raises:
-        ValueError: If ``variant``, ``extent`` or ``reduction`` are out of
-            range, ``map_size`` is missing, or, in ``forward``, the map has
-            another size.
+        ValueError: If an argument is out of range, ``map_size`` is missing,
+            or, in ``forward``, the map has another size.
     """
 
     _abbr_ = 'ge'
@@ -113,12 +112,8 @@ class GE(BaseModule):
     def _pool(self):
         if self.extent == 'global':
             return nn.AdaptiveAvgPool2d(1)
-        return nn.AvgPool2d(
-            2 * self.extent - 1,
-            stride=self.extent,
-            padding=self.extent - 1,
-            count_include_pad=False,
-        )
+        e = self.extent
+        return nn.AvgPool2d(2 * e - 1, e, e - 1, count_include_pad=False)
 
     def _convolve(self, channels, bias, norm_cfg):
         pooled = self.extent == 'global'
@@ -135,7 +130,3 @@ class GE(BaseModule):
                 nn.ReLU(inplace=True),
             ]
         return nn.Sequential(*layers[:-1])  # no ReLU in front of the sigmoid
-
-    def extra_repr(self) -> str:
-        """Shows the arguments that submodules do not show."""
-        return f'variant={self.variant!r}, extent={self.extent!r}'

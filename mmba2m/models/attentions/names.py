@@ -27,9 +27,8 @@ def find_attention(name: str | type) -> type:
     """Finds the class of an attention module.
 
     Args:
-        name: Of this package's modules first, then of whatever the registries
-            of models have, e.g. 'ContextBlock' or 'mmdet.Name'. A class is
-            returned as it is.
+        name: Of this package's modules first, then of what the registries of
+            models have, as 'ContextBlock' or 'mmdet.Name'; or the class.
 
     Raises:
         ValueError: If there is none of this name.

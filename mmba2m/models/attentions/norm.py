@@ -12,38 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 
-def find_dead_norms(module: nn.Module) -> list[str]:
-    """Lists the batch norms in a module that are frozen without statistics.
-
-    A host with ``norm_eval`` freezes them where they are; unless a checkpoint
-    brought statistics, nothing is normalised, now and for ever.
-
-    Args:
-        module: In a network that trains.
-
-    Returns:
-        The names of the norms, relative to the module.
-    """
-    return [
-        name
-        for name, norm in module.named_modules()
-        if isinstance(norm, _BatchNorm)
-        and norm.track_running_stats
-        and not norm.training
-        and norm.num_batches_tracked == 0
-    ]
-
-
 def check_norm_kind(module: nn.Module, state: dict, prefix: str) -> None:
     """Refuses weights that were trained with another kind of norm.
 
-    Args:
-        module: What they are loaded into.
-        state: A state dict, with the weights or without.
-        prefix: Of the module's keys in it.
-
     Raises:
-        ValueError: If one has norms with running statistics, the other not.
+        ValueError: If one of the module and its part of the state dict, the
+            keys with the prefix, has norms with running statistics, the
+            other not.
     """
     loaded = [key for key in state if key.startswith(prefix)]
     own, other = (
@@ -59,7 +34,10 @@ def check_norm_kind(module: nn.Module, state: dict, prefix: str) -> None:
 
 
 def warn_of_dead_norms(modules: dict[str, nn.Module]) -> None:
-    """Names the attention modules whose norms are frozen and dead.
+    """Warns of modules whose batch norms are frozen without statistics.
+
+    A host with ``norm_eval`` freezes them where they are; unless a checkpoint
+    brought statistics, nothing is normalised, now and for ever.
 
     Args:
         modules: Attention modules by name, in a network that trains.
@@ -67,7 +45,11 @@ def warn_of_dead_norms(modules: dict[str, nn.Module]) -> None:
     dead = {
         type(module).__name__: name
         for name, module in modules.items()
-        if find_dead_norms(module)
+        for norm in module.modules()
+        if isinstance(norm, _BatchNorm)
+        and norm.track_running_stats
+        and not norm.training
+        and norm.num_batches_tracked == 0
     }
     for kind, name in dead.items():
         warnings.warn(
@@ -115,10 +97,9 @@ class BranchNorm(nn.Module):
         self.norm = nn.Identity()
         if norm_cfg is not None:
             norm_cfg = dict(norm_cfg)
-            if 'num_groups' in norm_cfg:
-                norm_cfg['num_groups'] = math.gcd(
-                    norm_cfg['num_groups'], channels
-                )
+            groups = norm_cfg.get('num_groups')
+            if groups is not None:
+                norm_cfg['num_groups'] = math.gcd(groups, channels)
             self.norm = build_norm_layer(norm_cfg, channels)[1]
         one_value = pooled and not last and self._group_size() == 1
         if one_value and channels > 1:
@@ -132,18 +113,11 @@ class BranchNorm(nn.Module):
         """Normalises (N, C, H, W)."""
         norm: Any = self.norm
         if self._uses_running_statistics(x):
-            return F.batch_norm(
-                x,
-                norm.running_mean,
-                norm.running_var,
-                norm.weight,
-                norm.bias,
-                training=False,
-                eps=norm.eps,
-            )
-        one_value = self._group_size() == 1 and x.numel() <= x.size(
-            0
-        ) * x.size(1)
+            statistics = norm.running_mean, norm.running_var
+            affine = norm.weight, norm.bias
+            return F.batch_norm(x, *statistics, *affine, eps=norm.eps)
+        pooled = x.numel() <= x.size(0) * x.size(1)
+        one_value = pooled and self._group_size() == 1
         if one_value or (self.last and self.within_sample):
             if norm.weight is None:
                 return x
@@ -167,8 +141,8 @@ class BranchNorm(nn.Module):
         norm = self.norm
         if not isinstance(norm, _BatchNorm) or not norm.training:
             return False
-        if isinstance(norm, nn.SyncBatchNorm) and (
-            get_world_size(norm.process_group) > 1
-        ):
-            return False
-        return x.numel() <= x.size(1) and norm.running_mean is not None
+        ranks = 1
+        if isinstance(norm, nn.SyncBatchNorm):
+            ranks = get_world_size(norm.process_group)
+        few = ranks == 1 and x.numel() <= x.size(1)
+        return few and norm.running_mean is not None

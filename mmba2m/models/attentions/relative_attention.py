@@ -16,14 +16,12 @@ def relative_logits(q: Tensor, embedding: Tensor, halo: int = 0) -> Tensor:
     Args:
         q: Queries, shape (..., heads, h, w, d); transposed, the logits are by
             how far below it is.
-        embedding: One for each distance, 0 in the middle, shape (odd number,
-            heads or 1, d).
-        halo: Number of keys in front of the first query, and behind the last.
-            Defaults to 0.
+        embedding: For each distance, shape (odd number, heads or 1, d).
+        halo: Keys before the first query and behind the last. Defaults to 0.
 
     Returns:
-        Shape (..., heads, h, w, w + 2 · halo). Keys at a distance
-        without an embedding get no weight.
+        Shape (..., heads, h, w, w + 2 · halo). Keys at a distance without an
+        embedding get no weight.
     """
     width, number = q.size(-2), len(embedding)
     keys = torch.arange(-halo, width + halo, device=q.device)
@@ -49,9 +47,8 @@ def attend(
         q: Queries, shape (..., heads, h, w, d).
         k: Keys, shape (..., heads, H, W, d).
         v: Values, shape (..., heads, H, W, d').
-        logits: What a key's row and column add to the product of query and
-            key, (..., heads, h, w, H) and (..., heads, h, w, W). Defaults to
-            None.
+        logits: What a key's row, (..., heads, h, w, H), and its column,
+            (..., heads, h, w, W), add. Defaults to None.
 
     Returns:
         Shape (..., heads, h, w, d').

@@ -55,17 +55,13 @@ class RunningBN(nn.Module):
         """Normalises (N, C, H, W)."""
         if self.training and x.numel():
             self._update(x.detach())
-        return F.batch_norm(
-            x,
+        mean, var = self.running_mean, self.running_var
+        if self.training:
             # as they are now: a second forward pass must not change what the
             # backward pass of the first reads
-            self.running_mean.clone() if self.training else self.running_mean,
-            self.running_var.clone() if self.training else self.running_var,
-            self.weight,
-            self.bias,
-            training=False,
-            eps=self.eps,
-        )
+            mean, var = mean.clone(), var.clone()
+        affine = self.weight, self.bias
+        return F.batch_norm(x, mean, var, *affine, eps=self.eps)
 
     @torch.no_grad()
     def _update(self, x):

@@ -2,13 +2,13 @@
 
 Paper: Lee and Chung, "Score-based Aggregation for Attention Modules in Image
 Classification Tasks", TIME-E 2019, doi 10.1109/TIME-E47986.2019.9353302. Only
-its abstract is public. It says that SAAM is channel attention, with a pooling
-that is learned, adjusts to the input, weighs each pixel by its importance,
-generalises average and max pooling, and so is a spatial attention.
+its abstract is public: channel attention, with a pooling that is learned,
+weighs each pixel by its importance, and generalises average and max pooling.
 
-Everything else here is a reading: the score is a 1×1 convolution, a softmax
-over the pixels turns scores into weights, and the channel attention is SE's.
-A constant score is average pooling, a steep one picks a pixel.
+All else is a reading: the score is a 1×1 convolution, which all channels
+share, a softmax over the pixels turns scores into weights, and the channel
+attention is SE's. A constant score is average pooling, a steep one picks a
+pixel.
 """
 
 from torch import Tensor, nn

@@ -30,11 +30,8 @@ class SASA(ConvLike):
 
     r joins an embedding of the row, d/2 channels, and one of the column. Keys
     and values beyond the border are 0, as for a convolution. With stride,
-    average pooling follows (Sec. 3.1). Any size of the map will do.
-
-    It has 3 · C1 · C2 + window_size · C2 parameters. Nothing in it is a
-    kernel of a convolution larger than 1×1, so a checkpoint with plain
-    convolutions has nothing for it.
+    average pooling follows (Sec. 3.1). It has 3 · C1 · C2 + window_size · C2
+    parameters, for which a checkpoint with plain convolutions has nothing.
 
     Blocks of up to 8 × 8 queries share a copy of the keys and values around
     them. That is about 3 copies of each key; a window for each query has 49.
@@ -53,9 +50,9 @@ class SASA(ConvLike):
         num_heads: Defaults to 8.
 
     Raises:
-        ValueError: For dilation or groups, a padding that does not keep the
-            size, an even ``window_size``, or ``out_channels`` that are no
-            multiple of twice the heads.
+        ValueError: For a padding that does not keep the size, an even
+            ``window_size``, ``out_channels`` that are no multiple of twice
+            the heads, dilation or groups.
     """
 
     _abbr_ = 'sasa'
@@ -92,10 +89,9 @@ class SASA(ConvLike):
         head_channels = out_channels // num_heads
         self.qkv = nn.Conv2d(in_channels, 3 * out_channels, 1, bias=False)
         shape = window_size, num_heads, head_channels // 2
-        self.row_embedding = nn.Parameter(torch.empty(shape))
-        self.col_embedding = nn.Parameter(torch.empty(shape))
-        for embedding in (self.row_embedding, self.col_embedding):
-            nn.init.normal_(embedding, std=head_channels**-0.5)
+        std = head_channels**-0.5
+        self.row_embedding = nn.Parameter(torch.randn(shape) * std)
+        self.col_embedding = nn.Parameter(torch.randn(shape) * std)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.pool: nn.Module = nn.Identity()
         if self.stride != (1, 1):
@@ -111,11 +107,10 @@ class SASA(ConvLike):
         k = self._to_blocks(k, blocks, halo)
         v = self._to_blocks(v, blocks, halo)
         by_row, by_col = q.chunk(2, dim=-1)
-        rows = relative_logits(
-            by_row.transpose(-3, -2), self.row_embedding, halo
-        ).transpose(-3, -2)
+        by_row = by_row.transpose(-3, -2)
+        rows = relative_logits(by_row, self.row_embedding, halo)
         cols = relative_logits(by_col, self.col_embedding, halo)
-        out = attend(q, k, v, (rows, cols))
+        out = attend(q, k, v, (rows.transpose(-3, -2), cols))
         # (N, rows, columns, heads, h, w, d) → (N, C2, rows · h, columns · w)
         out = out.permute(0, 3, 6, 1, 4, 2, 5)
         out = out.flatten(5, 6).flatten(3, 4).flatten(1, 2)

@@ -1,6 +1,6 @@
 """SK: selective kernels, in the form of SK-ResNet*.
 
-Paper: https://arxiv.org/abs/1903.06586. The paper splits into branches of
+Paper: https://arxiv.org/abs/1903.06586, which splits into branches of
 different dilation, in networks of its own. This is the variant for ResNet of
 https://github.com/implus/PytorchInsight, whose numbers of parameters
 comparisons with SK quote (26.15 M for ResNet-50).
@@ -31,13 +31,12 @@ class SK(nn.Module):
         out_channels: Channels C of conv2's output.
         stride: conv2's. Defaults to 1.
         dilation: conv2's. Defaults to 1.
-        groups: Groups of the second convolution. Defaults to 32.
+        groups: Of the second convolution, divides both. Defaults to 32.
         reduction: r; the weights come from C // r channels. Defaults to 16.
         norm_cfg: Config of the norms. Defaults to ``dict(type='BN')``.
 
     Raises:
-        ValueError: If ``reduction`` is out of range, or ``groups`` does not
-            divide both widths.
+        ValueError: If ``reduction`` or ``groups`` are out of range.
     """
 
     _abbr_ = 'sk'
@@ -59,7 +58,9 @@ class SK(nn.Module):
                 f'groups={groups} of SK must divide the {in_channels} input '
                 f'and {out_channels} output channels of conv2'
             )
-        mid_channels = reduce_channels(self, out_channels, reduction)
+        mid_channels = reduce_channels(
+            self, out_channels, reduction, 'out_channels'
+        )
         geometry = (stride, dilation, dilation, groups)  # padding, dilation
         self.conv = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, *geometry, bias=False),
@@ -76,15 +77,10 @@ class SK(nn.Module):
 
     @classmethod
     def from_convs(cls, convs: Sequence[nn.Conv2d], **cfg: Any) -> 'SK':
-        """Builds the module beside conv2 of a bottleneck.
-
-        Args:
-            convs: conv1 and conv2 of the block.
-            **cfg: Arguments of the class other than conv2's.
+        """Builds the module from conv1 and conv2 of a bottleneck.
 
         Raises:
-            ValueError: If the block is no bottleneck: conv2 is the last
-                convolution of a basic block, and has no ReLU.
+            ValueError: If the block is no bottleneck.
         """
         conv1, conv2 = convs
         if to_2tuple(conv1.kernel_size) != (1, 1):

@@ -46,14 +46,7 @@ class SRM(nn.Module):
 
     @staticmethod
     def pool_style(x: Tensor) -> Tensor:
-        """Pools each channel to mean and standard deviation.
-
-        Args:
-            x: Shape (N, C, H, W).
-
-        Returns:
-            Shape (N, C, 2), in float32 at least.
-        """
+        """Pools to mean and deviation: (N, C, H, W) → (N, C, 2), float32."""
         # half precision could not hold a variance above 65504
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         # the variance of a single position is 0, not undefined

@@ -1,9 +1,9 @@
 """The three attention branches of BA²M (arXiv 2103.15099, Eqs. 6–8).
 
 Each takes a feature map (N, C, H, W) and returns attention before the
-sigmoid. The paper leaves widths and kernels open; its parameter tables fix
-them: with d = C / R, the three have 2Cd + 3d + 3C, Cd + 18d² + 10d + 3 and
-6Cd + d²/4 + 5.5d + 3 parameters.
+sigmoid; its arguments start with C, d = C / R and the config of its norms. The
+paper leaves widths and kernels open; its parameter tables fix them: the three
+have 2Cd + 3d + 3C, Cd + 18d² + 10d + 3 and 6Cd + d²/4 + 5.5d + 3 parameters.
 """
 
 import torch
@@ -16,13 +16,7 @@ from .pool_by_products import pool_by_products
 
 
 class ChannelAttention(nn.Sequential):
-    """Channel attention (Eq. 6): (N, C, H, W) → (N, C, 1, 1).
-
-    Args:
-        channels: C.
-        mid_channels: d.
-        norm_cfg: Config of the norms.
-    """
+    """Channel attention (Eq. 6): (N, C, H, W) → (N, C, 1, 1)."""
 
     def __init__(
         self, channels: int, mid_channels: int, norm_cfg: dict | None
@@ -57,18 +51,14 @@ class LocalSpatialAttention(nn.Sequential):
         norm_cfg: dict | None,
         dilation: int = 1,
     ):
-        d, dilated = mid_channels, dict(padding=dilation, dilation=dilation)
-        layers = []
-        for width, kernel_size, cfg in (
-            (channels, 1, {}),
-            (d, 3, dilated),
-            (d, 3, dilated),
+        d = mid_channels
+        layers: list[nn.Module] = []
+        for conv in (
+            nn.Conv2d(channels, d, 1),
+            nn.Conv2d(d, d, 3, 1, dilation, dilation),
+            nn.Conv2d(d, d, 3, 1, dilation, dilation),
         ):
-            layers += [
-                nn.Conv2d(width, d, kernel_size, **cfg),
-                BranchNorm(norm_cfg, d),
-                nn.ReLU(inplace=True),
-            ]
+            layers += [conv, BranchNorm(norm_cfg, d), nn.ReLU(inplace=True)]
         super().__init__(
             *layers, nn.Conv2d(d, 1, 1), BranchNorm(norm_cfg, 1, last=True)
         )
@@ -111,12 +101,9 @@ class GlobalSpatialAttention(nn.Module):
         self.num_heads = num_heads
         self.max_kv_size = max_kv_size
         conv_channels = mid_channels - value_channels
-        # d = 1 has no channel left for the convolution
-        self.conv = (
-            nn.Conv2d(channels, conv_channels, 3, stride=2, padding=1)
-            if conv_channels
-            else None
-        )
+        self.conv = None
+        if conv_channels:  # d = 1 has no channel left for it
+            self.conv = nn.Conv2d(channels, conv_channels, 3, 2, padding=1)
         self.qkv = nn.Conv2d(channels, 3 * value_channels, 1, stride=2)
         self.proj = nn.Conv2d(value_channels, value_channels, 1)
         self.head = nn.Sequential(

@@ -34,19 +34,11 @@ def attend(
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """Computes what the ``forward`` of each branch gives.
 
-    It stands back where somebody else may count on single layers: hooks,
-    among them those of pruning and weight norm, parametrizations, replaced
-    layers; and where autograd functions in Python don't work or others do it
-    better: functional transforms, forward-mode gradients, autocast, capture.
-
-    Args:
-        channel: The channel branch.
-        local_spatial: The local spatial branch.
-        global_spatial: The global spatial branch.
-        x: Shape (N, C, H, W).
-
-    Returns:
-        The maps of the three branches, or None where it stands back.
+    It stands back, and returns None, where somebody else may count on single
+    layers: hooks, among them those of pruning and weight norm,
+    parametrizations, replaced layers; and where autograd functions in Python
+    don't work or others do it better: functional transforms, forward-mode
+    gradients, autocast, capture. x has the shape (N, C, H, W).
     """
     if not (
         _is_run_eagerly()
@@ -56,11 +48,8 @@ def attend(
         and type(channel[0]) is nn.AdaptiveAvgPool2d
     ):
         return None
-    layers: tuple[Any, ...] = (
-        local_spatial[0],
-        global_spatial.qkv,
-        global_spatial.conv,
-    )
+    strided: Any = global_spatial.conv
+    layers = (local_spatial[0], global_spatial.qkv, strided)
     if not all(map(_is_plain_conv, layers, (1, 1, 3), (1, 2, 2))):
         return None
     tensors = [t for layer in layers for t in (layer.weight, layer.bias)]
@@ -104,12 +93,10 @@ def _is_plain_conv(layer, kernel_size, stride):
     # a parametrization changes the type, a dilation conversion the numbers
     if type(layer) is not nn.Conv2d:
         return False
-    k, s, p = layer.kernel_size, layer.stride, layer.padding
-    others = (layer.dilation, layer.groups, layer.padding_mode)
-    return others == ((1, 1), 1, 'zeros') and (
-        (k, s, p)
-        == ((kernel_size,) * 2, (stride,) * 2, (kernel_size // 2,) * 2)
-    )
+    sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    plain = ((n, n) for n in (kernel_size, stride, kernel_size // 2, 1))
+    others = (layer.groups, layer.padding_mode)
+    return (*sizes, *others) == (*plain, 1, 'zeros')
 
 
 def _is_plain(x, tensors):
@@ -121,9 +108,8 @@ def _is_plain(x, tensors):
         and x.size(2) * x.size(3) >= MIN_POSITIONS
         and all(
             type(tensor) in (Tensor, nn.Parameter) and tensor.dtype == x.dtype
-            for tensor in tensors
+            for tensor in (x, *tensors)
         )
-        and type(x) in (Tensor, nn.Parameter)
     )
 
 
@@ -170,13 +156,12 @@ class _SharedProjection(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g_mean, g_full, g_half, g_strided):
         # of differentiable operators only, for gradients of gradients
-        x, w_full, w_half, w_strided = ctx.saved_tensors
+        x, *_, w_strided = ctx.saved_tensors
         dx = None
         if ctx.needs_input_grad[0]:
+            weights, grads = ctx.saved_tensors[1:], (g_full, g_half, g_strided)
             dx = torch.empty_like(x)
-            _fill_input_gradient(
-                dx, w_full, w_half, w_strided, g_full, g_half, g_strided
-            )
+            _fill_input_gradient(dx, *weights, *grads)
             dx += g_mean / x[0, 0].numel()
         return (
             dx,

@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmba2m.models.attentions.arguments import reduce_channels
+from mmba2m.models.attentions.names import FEATURE_MAP_POSITIONS
 from mmba2m.models.attentions.norm import (
     BranchNorm,
     check_norm_kind,
-    find_dead_norms,
+    warn_of_dead_norms,
 )
 from mmba2m.registry import MODELS
 
@@ -97,13 +99,7 @@ class BA2M(nn.Module):
     running_normalizer: Tensor
     _abbr_ = 'ba2m'
     frozen_norm_cfg = dict(type='mmba2m.RunningBN')  # where hosts freeze norms
-    positions = (
-        'after_stage',
-        'residual',
-        'after_conv1',
-        'after_conv2',
-        'after_conv3',
-    )
+    positions = ('after_stage', *FEATURE_MAP_POSITIONS[:-1])
 
     def __init__(
         self,
@@ -121,11 +117,7 @@ class BA2M(nn.Module):
         zero_init: bool | None = None,
     ):
         super().__init__()
-        if reduction <= 0 or in_channels < reduction:
-            raise ValueError(
-                'BA2M needs 0 < reduction <= in_channels, got '
-                f'reduction={reduction} and in_channels={in_channels}'
-            )
+        mid_channels = reduce_channels(self, in_channels, reduction)
         for name, value, known in (
             ('branches', branches, BRANCHES),
             ('inference', [inference], INFERENCE_MODES),
@@ -145,7 +137,7 @@ class BA2M(nn.Module):
         self.momentum = momentum
         self.zero_init = zero_init
 
-        widths = (in_channels, in_channels // reduction, norm_cfg)
+        widths = (in_channels, mid_channels, norm_cfg)
         self.channel = self.local_spatial = self.global_spatial = None
         if 'channel' in branches:
             self.channel = ChannelAttention(*widths)
@@ -191,13 +183,9 @@ class BA2M(nn.Module):
         return (x * weights.view(-1, 1, 1, 1)).to(x.dtype)
 
     def sample_attention(self, x: Tensor) -> Tensor:
-        """Computes the SARs (Eq. 9), in float32 at least.
+        """Computes the SARs (Eq. 9), between 0 and 1: (N, C, H, W) → (N,).
 
-        Args:
-            x: Shape (N, C, H, W).
-
-        Returns:
-            Shape (N,), between 0 and 1.
+        They are float32 at least.
         """
         channel, local, global_ = self._attend(x)
         spatial = [] if local is None else [local]  # (N, 1, H, W) each
@@ -220,14 +208,7 @@ class BA2M(nn.Module):
         )
 
     def weigh(self, sar: Tensor) -> Tensor:
-        """Turns SARs into weights (Eqs. 10–12, or the inference mode).
-
-        Args:
-            sar: Shape (N,).
-
-        Returns:
-            Shape (N,), positive.
-        """
+        """Turns SARs (N,) into weights (N,): Eqs. 10–12, or ``inference``."""
         if self.training or self.inference == 'batch':
             weights = self._weigh_batch(sar)
         elif self.inference == 'sample':
@@ -271,14 +252,7 @@ class BA2M(nn.Module):
     def _warn_of_norms(self, num_samples):
         """Names the usual start in detection; once, in the first batch."""
         self._norms_checked = True
-        if find_dead_norms(self):
-            warnings.warn(
-                'BA2M: batch norms of the module are frozen (norm_eval) at '
-                'their initial statistics, so nothing normalises its '
-                'branches. Set norm_cfg of the module to '
-                "dict(type='mmba2m.RunningBN').",
-                stacklevel=3,
-            )
+        warn_of_dead_norms({'the module': self})
         if self.channel is None or num_samples >= 4:
             return
         if any(
@@ -301,7 +275,6 @@ class BA2M(nn.Module):
     def extra_repr(self) -> str:
         """Shows the arguments that submodules do not show."""
         return (
-            f'in_channels={self.in_channels}, reduction={self.reduction}, '
             f'scale_by_batch={self.scale_by_batch}, '
             f'inference={self.inference!r}'
         )

@@ -4,18 +4,11 @@ import torch
 
 
 def pool_by_products(maps: torch.Tensor, limit: int) -> torch.Tensor:
-    """Averages maps down to at most ``limit`` per side.
+    """Averages: (N, C, H, W) → (N, C, min(H, limit), min(W, limit)).
 
     It gives what ``F.adaptive_avg_pool2d`` gives, by operators that ONNX has:
     PyTorch's exporter knows the pooling only where bins are of one size, and
     an exported graph cannot ask whether a side is beyond the limit.
-
-    Args:
-        maps: Shape (N, C, H, W).
-        limit: Largest height and width.
-
-    Returns:
-        Shape (N, C, min(H, limit), min(W, limit)).
     """
     rows, columns = (
         _averages(size, limit).to(maps) for size in maps.shape[-2:]
