@@ -62,16 +62,9 @@ def check_data(cfg: Config, dataloaders: Sequence[str]) -> None:
 def find_problems(
     cfg: Config, dataloaders: Sequence[str], seen: list | None = None
 ) -> Iterator[tuple[str, Finding]]:
-    """Yields what is wrong with the data of a config.
+    """Yields data loaders with what is wrong with them.
 
-    Args:
-        cfg: The config.
-        dataloaders: Names of its data loaders.
-        seen: Where each data set that was checked is noted, if all is to be
-            counted.
-
-    Yields:
-        The name of a data loader, and an error or what is odd.
+    In ``seen``, if given, each data set is noted, and all in it is counted.
     """
     checks = _Checks(cfg, seen)
     for name in dataloaders:
@@ -85,14 +78,7 @@ def find_problems(
 
 
 def only_formats(evaluator: dict | list[dict] | None) -> bool:
-    """Whether an evaluator only writes results, for a server to evaluate.
-
-    Args:
-        evaluator: Config of the evaluator.
-
-    Returns:
-        Whether one of its metrics has ``format_only``.
-    """
+    """Whether an evaluator only writes results, for a server to evaluate."""
     return any(metric.get('format_only') for metric in list_metrics(evaluator))
 
 
@@ -105,19 +91,16 @@ class _Checks:
         self.seen = seen
         self.order = None  # of the categories in a file that was checked
         self.train = self.folders = None
-        if cfg.get('train_dataloader') is not None:
-            self.train = self._open_first(cfg.train_dataloader)
-        if self.train is not None:
-            folder = _class_folder(self.train)
-            if folder and folder.is_dir():
-                self.folders = list_folders(folder)
-
-    def _open_first(self, loader):
+        if cfg.get('train_dataloader') is None:
+            return
         try:
-            config, _ = next(leaf_datasets(loader.dataset))
-            return open_data(config, self.scope, training=True, metrics=[])
+            config, _ = next(leaf_datasets(cfg.train_dataloader.dataset))
+            self.train = open_data(config, self.scope, True, [])
         except (FileNotFoundError, ValueError):
-            return None  # told of when that loader is checked
+            return  # told when that loader is checked
+        folder = self.train and _class_folder(self.train)
+        if folder and folder.is_dir():
+            self.folders = list_folders(folder)
 
     def check_loader(self, name):
         cfg, training = self.cfg, name.startswith('train')
@@ -128,13 +111,9 @@ class _Checks:
         leaves = list(leaf_datasets(loader.dataset))
         items, opened = 0, []
         for index, (config, times) in enumerate(leaves):
-            data = open_data(
-                config,
-                self.scope,
-                training=training,
-                metrics=metrics[index : index + 1] if separate else metrics,
-                thorough=self.seen is not None,
-            )
+            own = metrics[index : index + 1] if separate else metrics
+            counts = self.seen is not None
+            data = open_data(config, self.scope, training, own, counts)
             if data is None:
                 items = None
                 continue

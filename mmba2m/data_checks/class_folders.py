@@ -17,13 +17,7 @@ def check_class_folders(
     """Checks that the labels mean the same here as elsewhere.
 
     MMPretrain numbers the folders in their order, whatever the config calls
-    its classes: a misspelt folder, or classes in another order, shift labels.
-
-    Args:
-        data: The data set. Where none of its classes is the name of a folder,
-            they are taken as names for display.
-        folder: With a folder for each class.
-        expected: The folders of the training set.
+    its classes. Where none of these is a folder, they are a translation.
     """
     found, classes = list_folders(folder), data.classes
     hidden = [name for name in found if name.startswith('.')]

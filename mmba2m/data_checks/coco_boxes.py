@@ -1,4 +1,8 @@
-"""Checks of the boxes in COCO's format: which are kept, and which are not."""
+"""Checks of the boxes in COCO's format: which are kept, and which are not.
+
+Here and in the other files on COCO's format, ``boxes`` are its annotations,
+and these, ``images`` and ``categories`` are what the file lists, by id.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,14 +14,7 @@ from .datasets import Data
 def check_boxes(
     data: Data, boxes: dict, images: dict, categories: dict
 ) -> Iterator[Finding]:
-    """Tells the boxes that CocoDataset leaves out, and why.
-
-    Args:
-        data: The data set; what is left out is counted there.
-        boxes: Annotations by id.
-        images: Images by id.
-        categories: Categories by id.
-    """
+    """Tells the boxes that CocoDataset leaves out, and counts them."""
     file, total = data.name, len(boxes)
     lost, flat, beyond, dropped = [], [], [], Counter()
     seen = shares = corners = 0
@@ -62,9 +59,8 @@ def check_boxes(
     if lost:
         known = {*map(str, images)}
         text = any(str(box['image_id']) in known for box in boxes.values())
+        text = text and len(lost) == total
         hint = ', as an id that is text is not for a number,' if text else ''
-        if len(lost) < total:
-            hint = ''
         yield (
             f'{file} has annotations of images that it does not list{hint} '
             f'which are left out: {some(lost, total)}'

@@ -11,14 +11,7 @@ from .datasets import Data
 def check_masks(
     data: Data, boxes: dict, images: dict, categories: dict
 ) -> Iterator[Finding]:
-    """Tells masks that the pipeline or the metric cannot read.
-
-    Args:
-        data: The data set.
-        boxes: Annotations by id, checked.
-        images: Images by id.
-        categories: Categories by id.
-    """
+    """Tells masks that the pipeline or the metric cannot read."""
     loads = any(step.get('with_mask') for step in data.steps)
     scores = any('segm' in m.get('metric', '') for m in data.coco_metrics)
     if not loads and not scores:

@@ -12,14 +12,7 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Checks the data of a config, all its data loaders.
-
-    Args:
-        argv: Arguments. Defaults to those of the command line.
-
-    Returns:
-        1 if there is an error, else 0.
-    """
+    """Checks all data of a config, and returns 1 if there is an error."""
     parser = argparse.ArgumentParser(
         'python -m mmba2m check', description=__doc__
     )

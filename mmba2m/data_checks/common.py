@@ -67,10 +67,7 @@ def guess(name: str, names: Iterable[str | None]) -> str:
 def check_images(paths: Sequence[Path], file: Path, note: str = '') -> None:
     """Refuses images that are not there, by listing their folders.
 
-    Args:
-        paths: Of the images.
-        file: Where they are listed.
-        note: Added where another file lies there that has the image's stem.
+    The note is added where another file lies there that has the stem of one.
     """
     listing = cache(_listing)
     missing = [
@@ -106,19 +103,14 @@ def some(items: Sequence[str], total: int) -> str:
 
 
 def track(items: Collection, began: float) -> Iterator[Any]:
-    """Passes items on, with a progress bar once it takes long.
-
-    Args:
-        items: To be passed on.
-        began: When what is waited for began, by :func:`time.monotonic`.
-    """
+    """Passes items on, with a progress bar once it is long since it began."""
     bar = None
     for number, item in enumerate(items, start=1):
         yield item
         if number % 1000 and number < len(items):
             continue
         if bar is None and time.monotonic() - began > PATIENCE:
-            bar = ProgressBar(len(items), file=sys.stdout)
+            bar = ProgressBar(len(items), file=sys.stderr)
         if bar is not None:
             bar.update(number - bar.completed)
     if bar is not None:

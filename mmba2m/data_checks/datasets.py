@@ -110,12 +110,7 @@ class Data:
     def read(self, content: dict | None = None) -> list[dict]:
         """Reads and filters the annotations as the host does.
 
-        Args:
-            content: What its file of COCO's format holds, not to be read
-                twice. It is left to the host.
-
-        Returns:
-            An entry for each image that is left.
+        ``content`` of its COCO file is handed over, not to be read twice.
         """
         cls = type(self.host)
         if content is not None:
@@ -132,19 +127,15 @@ class Data:
             ) from error
 
 
-def open_data(config: dict, scope: str, **kwargs: Any) -> Data | None:
-    """Builds a data set without reading its files.
-
-    Returns:
-        The data set, or ``None`` if its class reads as soon as it is built.
-    """
+def open_data(config: dict, scope: str | None, *args: Any) -> Data | None:
+    """Builds a data set unread, or not if its class reads at once."""
     lazy = dict(config.items(), pipeline=[], lazy_init=True)
     try:
         host = _build(lazy, scope)
     except (TypeError, AttributeError, KeyError):  # its host will tell
         return None
     known = isinstance(host, BaseDataset)
-    return Data(config, scope, host, **kwargs) if known else None
+    return Data(config, scope, host, *args) if known else None
 
 
 def leaf_datasets(dataset: dict, times: int = 1) -> Iterator[tuple[dict, int]]:

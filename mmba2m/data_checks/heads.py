@@ -9,12 +9,7 @@ OTHERS = ('rpn_head', 'semantic_head', 'panoptic_head', 'data_preprocessor')
 
 
 def check_heads(model: dict, classes: Sequence[str]) -> Iterator[Finding]:
-    """Tells heads that have more or fewer outputs than there are classes.
-
-    Args:
-        model: Config of the model.
-        classes: Names of the classes of its data.
-    """
+    """Tells heads that have more or fewer outputs than there are classes."""
     for path, number in find_heads(model):
         if number != len(classes):
             names = ', '.join(classes[:5]) + ', …' * (len(classes) > 5)

@@ -8,12 +8,7 @@ from .datasets import Data
 
 
 def check_image_list(data: Data, outputs: int | None) -> Iterator[Finding]:
-    """Checks a list of images and their labels.
-
-    Args:
-        data: The data set; its images are counted there.
-        outputs: How many classes the classifier's head has, if known.
-    """
+    """Checks a list of images and labels, by classes or a head's outputs."""
     file, classes = data.name, data.classes
     folder = data.folder('img_path')
     lines = read_text(data.file).splitlines()

@@ -6,13 +6,9 @@ from .datasets import leaf_datasets, open_data
 
 
 def complete_palettes(dataset: dict) -> None:
-    """Adds to a config the colours that a palette in it, or its type's, lacks.
-
-    Args:
-        dataset: Config of a data set, maybe of several in wrappers.
-    """
+    """Adds the colours that palettes of a config, or of its types, lack."""
     for config, _ in leaf_datasets(dataset):
-        data = open_data(config, None, training=False, metrics=[])
+        data = open_data(config, None, False, [])
         meta = data.host.metainfo if data else {}
         palette = complete_palette(meta).get('palette')
         if palette != meta.get('palette'):
@@ -21,14 +17,7 @@ def complete_palettes(dataset: dict) -> None:
 
 
 def complete_palette(meta: dict) -> dict:
-    """Adds the colours that a palette lacks.
-
-    Args:
-        meta: Of a data set, with ``classes`` and perhaps ``palette``.
-
-    Returns:
-        The same, with a palette as long as the classes if there was one.
-    """
+    """Adds the colours that the palette of a data set lacks, if it has one."""
     classes, palette = meta.get('classes') or (), meta.get('palette')
     if not isinstance(palette, list) or len(palette) >= len(classes):
         return meta

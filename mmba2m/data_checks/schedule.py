@@ -13,11 +13,7 @@ def check_schedule(
 ) -> Iterator[Finding]:
     """Tells an epoch without a batch, and a warm-up that does not end.
 
-    Args:
-        cfg: The config.
-        loader: One of its data loaders.
-        items: How many images that has, in an epoch.
-        training: Whether it is the one to train on.
+    ``items`` are the images of an epoch.
     """
     share = math.ceil(items / get_world_size())
     size = loader.get('batch_size', 1)

@@ -45,19 +45,13 @@ def check_voc(data: Data) -> Iterator[Finding]:
             elif _is_outside(box, size):
                 outside.append(f'{box} in {path.name}')
     if data.has_local_images:
-        check_images(
-            [images / f'{name}.jpg' for name in names], data.file, NOTE
-        )
+        paths = [images / f'{name}.jpg' for name in names]
+        check_images(paths, data.file, NOTE)
     total = counts.total()
-    others = {
-        str(name): count
-        for name, count in counts.items()
-        if name not in classes
-    }
+    others = {str(k): n for k, n in counts.items() if k not in classes}
     data.listed, data.objects = len(names), total
-    data.dropped = Counter(
-        {'difficult': difficult, 'of other classes': sum(others.values())}
-    )
+    other = sum(others.values())
+    data.dropped.update({'difficult': difficult, 'of other classes': other})
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         yield (
@@ -68,8 +62,8 @@ def check_voc(data: Data) -> Iterator[Finding]:
     check_names(classes, counts, data.file)
     if others:
         yield (
-            f'{file} has objects of classes that the config has '
-            f'not, which are left out: {others}'
+            f'{file} has objects of classes that the config has not, which '
+            f'are left out: {others}'
         )
     yield from _check_targets(data, flat, outside, total)
 

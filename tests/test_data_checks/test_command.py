@@ -60,9 +60,9 @@ def test_the_package_has_the_command(config, monkeypatch):
 
 def test_progress_is_shown_past_some_seconds(capsys):
     assert list(track(range(3), began=0.0)) == [0, 1, 2]
-    assert '3/3' in capsys.readouterr().out
+    assert '3/3' in capsys.readouterr().err
     assert list(track(range(3), time.monotonic())) == [0, 1, 2]
-    assert not capsys.readouterr().out
+    assert not capsys.readouterr().err
 
 
 def test_palettes_get_the_colours_that_they_lack():
@@ -102,6 +102,6 @@ def test_shipped_configs_agree_with_their_heads(load_config):
             continue
         cfg = load_config(str(path.relative_to(ROOT / 'configs')))
         config, _ = next(leaf_datasets(cfg.train_dataloader.dataset))
-        data = open_data(config, cfg.default_scope, training=True, metrics=[])
+        data = open_data(config, cfg.default_scope, True, [])
         if data is not None and data.classes:
             assert not list(check_heads(cfg.model, data.classes)), path
