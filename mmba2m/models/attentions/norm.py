@@ -16,9 +16,8 @@ def check_norm_kind(module: nn.Module, state: dict, prefix: str) -> None:
     """Refuses weights that were trained with another kind of norm.
 
     Raises:
-        ValueError: If one of the module and its part of the state dict, the
-            keys with the prefix, has norms with running statistics, the
-            other not.
+        ValueError: If only the module, or only the state dict's keys with the
+            prefix, have norms with running statistics.
     """
     loaded = [key for key in state if key.startswith(prefix)]
     own, other = (

@@ -5,13 +5,8 @@ import torch
 
 from mmba2m.registry import MODELS
 
-BLOCKS = {
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-}
-PLAIN = {18: 11689512, 34: 21797672, 50: 25557032, 101: 44549160}
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+PLAIN = {18: 11689512, 34: 21797672, 50: 25557032}
 MAPS = [56, 28, 14, 7]
 BEHIND_FIRST = [0, 1, 1, 1]
 
@@ -47,49 +42,34 @@ def count_network(name, depth, stages=(1, 1, 1, 1), **cfg):
 
 COUNTS = [
     ('SE', 50, {}, 28088024),
-    ('SE', 101, {}, 49326872),
     ('CBAM', 50, {}, 28089624),
-    ('CBAM', 101, {}, 49330172),
     ('BAM', 50, dict(stages=(1, 1, 1, 0)), 25915099),
-    ('BAM', 101, dict(stages=(1, 1, 1, 0)), 44907227),
     ('GC', 50, {}, 28105032),
-    ('GC', 101, {}, 49363481),
     ('GC', 50, dict(stages=BEHIND_FIRST), 28078773),
     ('GC', 50, dict(stages=BEHIND_FIRST, ratio=1 / 4), 35557941),
     ('ECA', 50, {}, PLAIN[50] + 86),
-    ('ECA', 101, {}, PLAIN[101] + 171),
     ('ECA', 50, dict(kernel_size=[3, 5, 5, 7]), PLAIN[50] + 80),
-    ('ECA', 101, dict(kernel_size=[3, 5, 5, 7]), PLAIN[101] + 165),
     ('SGE', 50, {}, 25559080),
-    ('SGE', 101, {}, 44553384),
     ('SRM', 50, {}, 25617448),
-    ('SRM', 101, {}, 44679208),
     ('SAAM', 50, {}, 28103144),
-    ('SAAM', 101, {}, 49359417),
     ('SK', 50, {}, 26154496),
-    ('SK', 101, {}, 45678112),
     ('GE', 50, dict(variant='theta-'), 25557032),
     ('GE', 50, dict(map_size=MAPS), 31106600),
     ('GE', 50, dict(map_size=MAPS, bias=True), 31121704),
     ('GE', 50, dict(map_size=MAPS, variant='theta+'), 33637592),
     ('GE', 50, dict(map_size=MAPS, variant='theta+', bias=True), 33652696),
-    ('GE', 101, dict(map_size=MAPS), 53545512),
     ('BridgeAttention', 18, dict(version=1), 11820552),
     ('BridgeAttention', 34, dict(version=1), 22034392),
     ('BridgeAttention', 50, dict(version=1), 28706376),
-    ('BridgeAttention', 101, dict(version=1), 50490312),
     ('BridgeAttention', 18, dict(version=2), 11820336),
     ('BridgeAttention', 34, dict(version=2), 22033968),
     ('BridgeAttention', 50, dict(version=2), 28702664),
-    ('BridgeAttention', 101, dict(version=2), 50482316),
     ('AWConv2d', 50, {}, 25714216),
     ('AWConv2d', 50, dict(reduction=8), 25871400),
     ('AWConv2d', 50, dict(reduction=4), 26185768),
     ('AWConv2d', 50, dict(expand='full'), 26893096),
     ('SASA', 50, {}, 18038632),
-    ('SASA', 101, {}, 30376552),
     ('AAConv2d', 50, dict(map_size=MAPS, stages=BEHIND_FIRST), 25813872),
-    ('AAConv2d', 101, dict(map_size=MAPS, stages=BEHIND_FIRST), 45391208),
 ]
 
 

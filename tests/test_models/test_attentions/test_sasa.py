@@ -1,13 +1,11 @@
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
-from attention_checks import (
-    assert_equal,
-    randomize,
-    unequal_samples,
-)
+from attention_checks import assert_equal, randomize, unequal_samples
 
-from mmba2m.models.attentions import SASA
+from mmba2m.models.attentions import SASA, relative_attention
 
 
 def build(*channels, **cfg):
@@ -25,23 +23,17 @@ def attend(layer, x):
     cols = layer.col_embedding.expand(k, -1, -1, -1)
     r = torch.cat([rows, cols], dim=-1).permute(2, 3, 0, 1)  # (m, d, k, k)
     out = torch.zeros_like(q)
-    for i in range(height):
-        for j in range(width):
-            window = (..., slice(i, i + k), slice(j, j + k))
-            query = q[..., i, j, None, None]
-            logits = (query * (keys[window] + r)).sum(2, keepdim=True)
-            weights = logits.flatten(3).softmax(3).view_as(logits)
-            out[..., i, j] = (weights * values[window]).sum((3, 4))
+    for i, j in product(range(height), range(width)):
+        window = (..., slice(i, i + k), slice(j, j + k))
+        query = q[..., i, j, None, None]
+        logits = (query * (keys[window] + r)).sum(2, keepdim=True)
+        weights = logits.flatten(3).softmax(3).view_as(logits)
+        out[..., i, j] = (weights * values[window]).sum((3, 4))
     out = out.flatten(1, 2)
     s = layer.stride[0]
-    out = torch.stack(
-        [
-            out[..., i : i + s, j : j + s].mean((2, 3))
-            for i in range(0, height, s)
-            for j in range(0, width, s)
-        ],
-        dim=2,
-    ).view(n, -1, -(-height // s), -(-width // s))
+    parts = product(range(0, height, s), range(0, width, s))
+    means = [out[..., i : i + s, j : j + s].mean((2, 3)) for i, j in parts]
+    out = torch.stack(means, 2).view(n, -1, -(-height // s), -(-width // s))
     return out if layer.bias is None else out + layer.bias.view(-1, 1, 1)
 
 
@@ -63,3 +55,18 @@ def test_blocks_do_not_show(monkeypatch):
     for size in (1, 3, 20):
         monkeypatch.setattr('mmba2m.models.attentions.sasa.BLOCK_SIZE', size)
         assert_equal(layer(x), expected)
+
+
+def test_keys_out_of_reach_get_no_weight_and_no_gradient():
+    shapes = ((2, 2, 1, 4, 3), (2, 2, 1, 8, 3), (2, 2, 1, 8, 3), (5, 2, 3))
+    q, k, v, embedding = tensors = [
+        torch.randn(shape).double().requires_grad_() for shape in shapes
+    ]
+    rows = torch.zeros(2, 2, 1, 4, 1, dtype=torch.float64)
+    cols = relative_attention.relative_logits(q, embedding, 2)
+    out = relative_attention.attend(q, k, v, (rows, cols))
+    gradients = torch.autograd.grad(out[..., 0, :].sum(), tensors)
+    assert all(g.isfinite().all() for g in gradients)
+    for gradient in gradients[1:3]:
+        assert gradient[..., :5, :].all()
+        assert not gradient[..., 5:, :].any()

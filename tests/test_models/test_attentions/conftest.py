@@ -1,0 +1,1 @@
+"""Lets the tests of BA²M, in a folder of theirs, import attention_checks."""
