@@ -96,7 +96,7 @@ class _Checks:
         try:
             config, _ = next(leaf_datasets(cfg.train_dataloader.dataset))
             self.train = open_data(config, self.scope, True, [])
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, StopIteration):
             return  # told when that loader is checked
         folder = self.train and _class_folder(self.train)
         if folder and folder.is_dir():

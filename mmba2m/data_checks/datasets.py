@@ -140,11 +140,13 @@ def open_data(config: dict, scope: str | None, *args: Any) -> Data | None:
 
 def leaf_datasets(dataset: dict, times: int = 1) -> Iterator[tuple[dict, int]]:
     """Yields the data sets inside wrappers, and how often each repeats."""
-    if not isinstance(dataset, dict):
+    if isinstance(dataset, (list, tuple)):
         raise ValueError(
             'its dataset is a list, not a data set; several are '
             "dict(type='ConcatDataset', datasets=[…])"
         )
+    if not isinstance(dataset, dict):  # built already
+        return
     if 'dataset' in dataset:
         times *= dataset.get('times', 1)
         yield from leaf_datasets(dataset['dataset'], times)

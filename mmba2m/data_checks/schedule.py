@@ -41,11 +41,9 @@ def check_schedule(
     ]
     full = min([epochs * batches, *falls])
     for index, scheduler in enumerate(schedulers):
-        end, by_epoch = (
-            scheduler.get('end', 0),
-            scheduler.get('by_epoch', True),
-        )
-        if 'start_factor' in scheduler and not by_epoch and end >= full:
+        steps = not scheduler.get('by_epoch', True)
+        end = scheduler.get('end', 0)
+        if 'start_factor' in scheduler and steps and end >= full:
             yield (
                 f'the warm-up lasts {end} iterations, but the {items} images '
                 f'make {batches} in an epoch, and after {full} the training '

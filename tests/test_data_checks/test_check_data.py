@@ -30,23 +30,38 @@ def test_other_ranks_leave_it_to_the_first(coco, monkeypatch):
     check_data(coco, LOADERS)
 
 
-def test_missing_root_is_named(coco):
-    coco.val_dataloader.dataset.data_root = 'data/nowhere'
-    with pytest.raises(
-        FileNotFoundError, match="val_dataloader: data_root 'data/nowhere'"
-    ):
+NO = FileNotFoundError
+MISSPELT = ('circle', 'ring', 'sqare', 'star', 'triangle')
+
+
+@pytest.mark.parametrize(
+    'change, error, message',
+    [
+        (dict(data_root='data/nowhere'), NO, "data_root 'data/nowhere'"),
+        (dict(data_prefix=dict(img='images/')), NO, 'img folder .*images'),
+        (dict(ann_file='a/other.json'), NO, r'a/other\.json'),
+        (
+            dict(metainfo=dict(classes=MISSPELT)),
+            ValueError,
+            "'sqare'.*did you mean 'square'",
+        ),
+        (dict(metainfo={}), ValueError, "'person' is not in.*80 of the 80"),
+        (
+            dict(metainfo=dict(classes='circle')),
+            ValueError,
+            "classes='circle' is a string",
+        ),
+    ],
+)
+def test_what_a_config_names_is_there(coco, change, error, message):
+    coco.val_dataloader.dataset.update(change)
+    with pytest.raises(error, match=f'val_dataloader: .*{message}'):
         check_data(coco, LOADERS)
 
 
-def test_missing_image_folder_is_named(coco):
-    coco.val_dataloader.dataset.data_prefix.img = 'images/'
-    with pytest.raises(FileNotFoundError, match=r'img folder .*images'):
-        check_data(coco, LOADERS)
-
-
-def test_missing_annotations_are_named(coco):
-    coco.val_dataloader.dataset.ann_file = 'annotations/other.json'
-    with pytest.raises(FileNotFoundError, match=r'annotations/other\.json'):
+def test_evaluator_of_another_file_is_refused(coco):
+    coco.val_evaluator.ann_file = coco_file(coco)
+    with pytest.raises(ValueError, match=r'evaluator.*train2017'):
         check_data(coco, LOADERS)
 
 
@@ -57,31 +72,6 @@ def test_half_a_json_is_named(coco):
     with pytest.raises(
         ValueError, match=r'train_dataloader: .*train2017\.json.* cut off'
     ):
-        check_data(coco, LOADERS)
-
-
-def test_misspelt_coco_class_is_named_with_the_right_one(coco):
-    classes = ('circle', 'ring', 'sqare', 'star', 'triangle')
-    coco.val_dataloader.dataset.metainfo.classes = classes
-    with pytest.raises(ValueError, match=r"'sqare'.*did you mean 'square'"):
-        check_data(coco, LOADERS)
-
-
-def test_default_classes_of_the_type_are_checked(coco):
-    del coco.val_dataloader.dataset['metainfo']
-    with pytest.raises(ValueError, match=r"'person' is not in.*80 of the 80"):
-        check_data(coco, LOADERS)
-
-
-def test_classes_as_a_string_are_refused(coco):
-    coco.val_dataloader.dataset.metainfo.classes = 'circle'
-    with pytest.raises(ValueError, match="classes='circle' is a string"):
-        check_data(coco, LOADERS)
-
-
-def test_evaluator_of_another_file_is_refused(coco):
-    coco.val_evaluator.ann_file = coco_file(coco)
-    with pytest.raises(ValueError, match=r'evaluator.*train2017'):
         check_data(coco, LOADERS)
 
 

@@ -147,24 +147,6 @@ def test_missing_keys_are_named(edit, change, message):
         edit(change)
 
 
-@pytest.mark.parametrize(
-    'bbox',
-    [
-        [float('nan'), 0, 5, 5],
-        [0, 0, float('inf'), 5],
-        [0, 0, 5],
-        ['0', '0', '5', '5'],
-        None,
-    ],
-)
-def test_box_that_is_no_box_is_named(edit, bbox):
-    with pytest.raises(
-        ValueError,
-        match=r'annotation 101 \(image 0+1\.jpg\) has the bbox .* not four',
-    ):
-        edit(first(bbox=bbox))
-
-
 # Remarks
 
 

@@ -124,6 +124,13 @@ COCO = {
                       'its categories do not list', 'E not list'),
     'area_null': (first(ANN, area=None), 'E 101 .*area None', 'E area'),
     'area_nan': (first(ANN, area=float('nan')), 'E 101 .*area nan', 'E area'),
+    **{
+        f'bbox_{value}': (first(ANN, bbox=value), r'E annotation 101 \(image '
+                          r'0+1.jpg\) has the bbox .*, .*four finite',
+                          'E bbox')
+        for value in ([float('nan'), 0, 5, 5], [0, 0, float('inf'), 5], None,
+                      [0, 0, 5], ['0', '0', '5', '5'])
+    },
     'huge': (first(ANN, bbox=[0, 0, 10**400, 5]), 'E 101 .*bbox', 'E bbox'),
     'huge_area': (first(ANN, area=1e11), 'E 101 .*area 1', 'E area 1'),
     'split_image': (split_image, "E under the ids 6 and 900 with different",
