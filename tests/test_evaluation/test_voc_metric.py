@@ -9,39 +9,23 @@ pytest.importorskip('mmdet')
 from mmba2m.evaluation import VOCMetric
 
 CLASSES = ('cat', 'dog', 'cow')
-BOXES = torch.tensor(
-    [
-        [0.0, 0, 9, 9],
-        [20, 0, 29, 9],
-        [40, 0, 49, 9],
-        [60, 0, 69, 9],
-        [80, 0, 89, 9],
-    ]
-)
+BOXES = torch.tensor([[x, 0.0, x + 9, 9] for x in range(0, 100, 20)])
 NOWHERE = torch.tensor([[0.0, 50, 9, 59]])
 
 
 def sample(truth, found, ignored=()):
     """Lists of (class, box) and of (class, box, score)."""
 
-    def boxes(items):
-        return (
-            torch.stack([item[1] for item in items])
-            if items
-            else (torch.empty(0, 4))
-        )
+    def instances(items):
+        labels = torch.tensor([item[0] for item in items], dtype=torch.long)
+        boxes = torch.stack([torch.zeros(4), *(item[1] for item in items)])
+        return dict(bboxes=boxes[1:], labels=labels)
 
-    def labels(items):
-        return torch.tensor([item[0] for item in items], dtype=torch.long)
-
+    scores = torch.tensor([item[2] for item in found])
     return dict(
-        gt_instances=dict(bboxes=boxes(truth), labels=labels(truth)),
-        ignored_instances=dict(bboxes=boxes(ignored), labels=labels(ignored)),
-        pred_instances=dict(
-            bboxes=boxes(found),
-            labels=labels(found),
-            scores=torch.tensor([item[2] for item in found]),
-        ),
+        gt_instances=instances(truth),
+        ignored_instances=instances(ignored),
+        pred_instances=dict(**instances(found), scores=scores),
     )
 
 

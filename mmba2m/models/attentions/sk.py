@@ -58,9 +58,7 @@ class SK(nn.Module):
                 f'groups={groups} of SK must divide the {in_channels} input '
                 f'and {out_channels} output channels of conv2'
             )
-        mid_channels = reduce_channels(
-            self, out_channels, reduction, 'out_channels'
-        )
+        width = reduce_channels(self, out_channels, reduction, 'out_channels')
         geometry = (stride, dilation, dilation, groups)  # padding, dilation
         self.conv = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, *geometry, bias=False),
@@ -69,10 +67,10 @@ class SK(nn.Module):
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.select = nn.Sequential(
-            nn.Conv2d(out_channels, mid_channels, 1, bias=False),
-            BranchNorm(norm_cfg, mid_channels, pooled=True),
+            nn.Conv2d(out_channels, width, 1, bias=False),
+            BranchNorm(norm_cfg, width, pooled=True),
             nn.ReLU(inplace=True),
-            nn.Conv2d(mid_channels, 2 * out_channels, 1, bias=False),
+            nn.Conv2d(width, 2 * out_channels, 1, bias=False),
         )
 
     @classmethod

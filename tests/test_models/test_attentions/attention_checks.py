@@ -56,7 +56,7 @@ def assert_equal(result, expected, atol=1e-10):
 def check_equation(
     module,
     literal,
-    sizes=((8, 16), (9, 5), (1, 2), (1, 1)),
+    map_size=None,
     make=lambda n, size: unequal_samples(n, 8, *size),
 ):
     """Compares a module with its literal form, ``literal(module, x)``.
@@ -64,6 +64,7 @@ def check_equation(
     In both modes, for one image and several, for large maps and small.
     """
     randomize(module)
+    sizes = ((8, 16), (9, 5), (1, 2), (1, 1)) if not map_size else [map_size]
     for size, n, training in product(sizes, (1, 3), (True, False)):
         module.train(training)
         x = make(n, size)

@@ -87,23 +87,3 @@ def test_equals_multihead_attention():
     assert_equal(
         layer(x)[:, 80:], expected.transpose(1, 2).unflatten(2, (5, 4))
     )
-
-
-@pytest.mark.parametrize(
-    ('width', 'keys', 'values'),
-    [
-        (16, 160, 8),
-        (64, 160, 8),
-        (128, 160, 8),
-        (256, 160, 24),
-        (512, 160, 48),
-        (1024, 200, 96),
-    ],
-)
-def test_widths(width, keys, values):
-    layer = AAConv2d(width, width, 3, padding=1, map_size=(9, 6))
-    assert layer.key_channels == keys
-    assert layer.value_channels == values
-    assert layer.conv.out_channels == width - values
-    assert layer.row_embedding.numel() == 17 * keys // 8
-    assert layer.col_embedding.numel() == 11 * keys // 8

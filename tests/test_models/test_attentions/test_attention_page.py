@@ -21,12 +21,10 @@ def test_a_module_of_ones_own_passes_what_is_tested_of_all(tmp_path):
     (tmp_path / 'spatial_gate.py').write_text(code, encoding='utf-8')
     selected = 'SpatialGate and not documentation'  # as the page says
     assert f'-k "{selected}"' in text
+    tests = str(Path(__file__).with_name('test_common.py'))
+    options = ['-q', '-p', 'spatial_gate', '-p', 'no:cacheprovider']
     done = subprocess.run(
-        [
-            *(sys.executable, '-m', 'pytest', '-q', '-p', 'spatial_gate'),
-            *('-p', 'no:cacheprovider', '-k', selected),
-            str(Path(__file__).with_name('test_common.py')),
-        ],
+        [sys.executable, '-m', 'pytest', *options, '-k', selected, tests],
         env={**os.environ, 'PYTHONPATH': str(tmp_path)},
         capture_output=True,
         text=True,

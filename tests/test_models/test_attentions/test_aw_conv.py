@@ -69,22 +69,6 @@ def test_both_forms_have_the_same_gradients(expand):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize(
-    ('size', 'groups', 'form'),
-    [
-        ((4, 4), 1, '_convolve_samples'),
-        ((3, 5), 1, '_convolve_entries'),
-        ((3, 5), 2, '_convolve_samples'),
-        ((2, 3), 2, '_convolve_entries'),
-    ],
-)
-def test_the_smaller_form_is_taken(size, groups, form, monkeypatch):
-    layer = AWConv2d(16, 16, 3, padding=1, groups=groups)
-    other = ({'_convolve_samples', '_convolve_entries'} - {form}).pop()
-    monkeypatch.delattr(AWConv2d, other)
-    assert layer(torch.randn(2, 16, *size)).shape == (2, 16, *size)
-
-
 @pytest.mark.parametrize('expand', ['in', 'full'])
 @pytest.mark.parametrize('again', [False, True])
 @pytest.mark.parametrize('size', [(6, 5), (3, 3)])

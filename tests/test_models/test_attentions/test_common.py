@@ -31,17 +31,13 @@ def is_conv(name):
     return MODELS.get(name).positions[0] == 'conv2'
 
 
-def get_positions(name, depth):
-    absent = ('conv3', 'after_conv3') if depth == 18 else ()
-    return [p for p in MODELS.get(name).positions if p not in absent]
-
-
 PLACES = [
     (name, depth, position)
     for name in NAMES
     for depth in (18, 50)
-    if depth == 50 or name not in NOT_IN_BASIC_BLOCKS
-    for position in get_positions(name, depth)
+    for position in MODELS.get(name).positions
+    if depth == 50
+    or (name not in NOT_IN_BASIC_BLOCKS and 'conv3' not in position)
 ]
 
 
@@ -52,21 +48,13 @@ def make_entry(name, position=None, size=SIZE):
     return entry
 
 
-def build(name, position=None, depth=50, size=SIZE, host=HOSTS[0], **kwargs):
+def build(name, position=None, depth=50, size=SIZE, host=HOSTS[0]):
     """One stage with a stride; the modules in it by their defaults."""
     registry = import_module(f'{host}.registry').MODELS
-    cfg = dict(
-        type='AttentionResNet',
-        depth=depth,
-        stem_channels=16,
-        num_stages=1,
-        strides=(2,),
-        dilations=(1,),
-        out_indices=(0,),
-        norm_eval=False,
-        attention=make_entry(name, position, size),
-    )
-    return registry.build({**cfg, **kwargs})
+    stages = dict(num_stages=1, strides=(2,), dilations=(1,), out_indices=(0,))
+    cfg = dict(type='AttentionResNet', depth=depth, stem_channels=16, **stages)
+    entry = make_entry(name, position, size)
+    return registry.build(dict(**cfg, norm_eval=False, attention=entry))
 
 
 def get_modules(network):
@@ -189,12 +177,10 @@ def test_copies(name):
     network = randomize(build(name))
     network.eval()
     x = make_images()
+    pickled = pickle.loads(pickle.dumps(network))
     with torch.no_grad():
         expected = network(x)[0]
-        for other in (
-            copy.deepcopy(network),
-            pickle.loads(pickle.dumps(network)),
-        ):
+        for other in (copy.deepcopy(network), pickled):
             assert torch.equal(other(x)[0], expected)
             for module in get_modules(other):
                 for tensor in module.state_dict().values():
@@ -206,19 +192,16 @@ def test_copies(name):
 @pytest.mark.parametrize('training', [True, False])
 def test_autocast(name, training):
     network = randomize(build(name))
-    other = copy.deepcopy(network)
-    x = make_images()
+    x, dtypes = make_images(), []
     run = learn if training else predict
-    expected = run(other, x)
-    dtypes = []
+    expected = run(copy.deepcopy(network), x)
     get_modules(network)[0].register_forward_hook(
         lambda module, args, out: dtypes.append(out.dtype)
     )
     with torch.autocast('cpu', torch.bfloat16):
         out = run(network, x)
     assert dtypes == [torch.bfloat16]
-    difference = (out.float() - expected).norm()
-    assert difference < 0.1 * expected.norm()
+    assert (out.float() - expected).norm() < 0.1 * expected.norm()
 
 
 # the largest branch of BA2M hides the others; it has tests of its own
@@ -228,11 +211,9 @@ def test_all_parameters_learn(name):
     network = randomize(build(name)).double()
     for module in get_modules(network):
         for tensor in module.parameters():
-            # biases and scales that no ReLU takes to 0
-            if tensor.dim() < 2:
+            tensor.data.normal_(std=0.1)
+            if tensor.dim() < 2:  # that no ReLU takes to 0
                 tensor.data.uniform_(0.1, 0.5)
-            else:
-                tensor.data.normal_(std=0.1)
     predict(network, make_images().double()).square().sum().backward()
     for module in get_modules(network):
         for key, parameter in module.named_parameters():
@@ -247,9 +228,7 @@ def test_as_dcn_of_a_host(name):
     cfg = dict(type=f'mmba2m.{name}')
     if 'map_size' in inspect.signature(MODELS.get(name)).parameters:
         cfg['map_size'] = (4, 5)
-    layer = build_conv_layer(
-        cfg, 32, 32, 3, stride=2, padding=1, dilation=1, bias=False
-    )
+    layer = build_conv_layer(cfg, 32, 32, 3, 2, 1, dilation=1, bias=False)
     assert layer(torch.randn(2, 32, 7, 9)).shape == (2, 32, 4, 5)
 
 

@@ -23,10 +23,10 @@ def count_network(name, depth, stages=(1, 1, 1, 1), **cfg):
             key: value[i] if isinstance(value, list) else value
             for key, value in cfg.items()
         }
+        if not stages[i]:
+            continue
         with torch.device('meta'):
-            if not stages[i]:
-                continue
-            elif position == 'conv2':
+            if position == 'conv2':
                 module = cls(w, w, 3, padding=1, bias=False, **options)
                 total -= 9 * w**2 * number  # of what it replaces
             elif position == 'after_conv2':

@@ -1,5 +1,6 @@
 """Modules against their equations, written out: a row for each form."""
 
+from functools import partial
 from itertools import product
 
 import pytest
@@ -116,10 +117,6 @@ def bam(module, x, dilation=4):
     return x * (1 + torch.sigmoid(channel * maps))
 
 
-def bam_2(module, x):
-    return bam(module, x, dilation=2)
-
-
 def gather(module, x):
     """Of GE, with norms behind its convolutions; means in 'theta-'."""
     if module.extent == 'global':
@@ -175,25 +172,24 @@ def ge(module, x):
         *((SGE, dict(groups=g), sge) for g in (1, 2, 8)),
         *((CBAM, dict(reduction=2, kernel_size=k), cbam) for k in (7, 3)),
         (BAM, dict(reduction=2), bam),
-        (BAM, dict(reduction=2, dilation=2), bam_2),
+        (BAM, dict(reduction=2, dilation=2), partial(bam, dilation=2)),
         (GE, dict(variant='theta-'), ge),
         *(
             (GE, dict(variant=variant, extent=extent, reduction=2), ge)
             for variant in ('theta-', 'theta', 'theta+')
             for extent in (2, 4, 8)
         ),
+        *(
+            (GE, dict(map_size=size, variant=v, reduction=2, bias=bias), ge)
+            for size in (6, (5, 7), 1)
+            for v in ('theta', 'theta+')
+            for bias in (True, False)
+        ),
     ],
 )
 def test_equals_the_equation(cls, cfg, literal):
-    check_equation(cls(8, **cfg), literal)
-
-
-@pytest.mark.parametrize('map_size', [6, (5, 7), 1])
-@pytest.mark.parametrize('variant', ['theta', 'theta+'])
-@pytest.mark.parametrize('bias', [True, False])
-def test_ge_by_a_convolution_over_the_map(bias, variant, map_size):
-    module = GE(8, variant, map_size=map_size, reduction=2, bias=bias)
-    check_equation(module, ge, [module.map_size])
+    module = cls(8, **cfg)
+    check_equation(module, literal, getattr(module, 'map_size', None))
 
 
 # Modules that read several maps of their block

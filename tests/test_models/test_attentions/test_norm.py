@@ -1,11 +1,6 @@
 import pytest
 import torch
-from attention_checks import (
-    assert_equal,
-    norm,
-    randomize,
-    unequal_samples,
-)
+from attention_checks import assert_equal, norm, randomize, unequal_samples
 from torch import nn
 
 from mmba2m.models.attentions.norm import BranchNorm
@@ -35,14 +30,11 @@ def test_batch_norm_uses_its_statistics_on_one_value(shape, last):
         assert torch.equal(value, before[key]) == kept
 
 
-@pytest.mark.parametrize(
-    ('channels', 'num_groups', 'expected'),
-    [(64, 32, 32), (48, 32, 16), (7, 32, 1)],
-)
-def test_group_norm_takes_the_common_divisor(channels, num_groups, expected):
-    cfg = gn(num_groups)
-    assert BranchNorm(cfg, channels).norm.num_groups == expected
-    assert cfg == gn(num_groups)
+def test_group_norm_takes_the_common_divisor():
+    for channels, expected in ((64, 32), (48, 16), (7, 1)):
+        cfg = gn(32)
+        assert BranchNorm(cfg, channels).norm.num_groups == expected
+        assert cfg == gn(32)
 
 
 @pytest.mark.parametrize(
@@ -94,12 +86,6 @@ def test_an_empty_batch_passes_as_through_a_convolution(cfg, size, training):
     assert all((p.grad == 0).all() for p in layer.parameters())
     for key, value in layer.state_dict().items():
         assert torch.equal(value, before[key])
-
-
-def test_batch_norm_without_statistics_says_what_it_needs():
-    layer = BranchNorm(dict(type='BN', track_running_stats=False), 4)
-    with pytest.raises(ValueError, match='more than 1 value per channel'):
-        layer(torch.randn(1, 4, 1, 1))
 
 
 def test_no_norm_and_a_frozen_norm():

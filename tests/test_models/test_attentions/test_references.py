@@ -9,43 +9,29 @@ from attention_checks import assert_equal, randomize, unequal_samples
 from mmba2m import HOSTS
 from mmba2m.models.attentions import CBAM, ECA, GC, SE
 
-
-def timm(name, *args, **kwargs):
-    return getattr(pytest.importorskip('timm.layers'), name)(*args, **kwargs)
-
-
-def host_layer(name):
-    pytest.importorskip(name.partition('.')[0])
-    return import_module(name).SELayer(32, ratio=4)
-
-
-def timm_cbam():
-    pytest.importorskip('timm.layers')
-    module = import_module('timm.layers.cbam')
-    return module.CbamModule(32, rd_ratio=1 / 4, mlp_bias=True)
+TIMM_SE = dict(rd_ratio=1 / 4, rd_divisor=1)
+TIMM_CBAM = dict(rd_ratio=1 / 4, mlp_bias=True)
 
 
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize(
-    ('build', 'build_other'),
+    ('cls', 'args', 'name', 'cfg'),
     [
-        (
-            lambda: SE(32, reduction=4),
-            lambda: timm('SqueezeExcite', 32, rd_ratio=1 / 4, rd_divisor=1),
-        ),
-        (lambda: SE(32, 4), lambda: host_layer('mmdet.models.layers')),
-        (lambda: SE(32, 4), lambda: host_layer('mmpretrain.models.utils')),
-        (lambda: CBAM(32, reduction=4), timm_cbam),
-        (lambda: ECA(32), lambda: timm('EcaModule', 32)),
-        (lambda: ECA(32, 3), lambda: timm('EcaModule', None, 3)),
-        (
-            lambda: GC(32),
-            lambda: import_module('mmcv.cnn').ContextBlock(32, ratio=1 / 16),
-        ),
+        (SE, (4,), 'timm.layers.SqueezeExcite', TIMM_SE),
+        (SE, (4,), 'mmdet.models.layers.SELayer', dict(ratio=4)),
+        (SE, (4,), 'mmpretrain.models.utils.SELayer', dict(ratio=4)),
+        (CBAM, (4,), 'timm.layers.cbam.CbamModule', TIMM_CBAM),
+        (ECA, (), 'timm.layers.EcaModule', dict()),
+        (ECA, (5,), 'timm.layers.EcaModule', dict(kernel_size=5)),
+        (GC, (), 'mmcv.cnn.ContextBlock', dict(ratio=1 / 16)),
     ],
 )
-def test_equals_the_layer_of_others(build, build_other, training):
-    module, other = randomize(build()), build_other().double()
+def test_equals_the_layer_of_others(cls, args, name, cfg, training):
+    pytest.importorskip(name.partition('.')[0])
+    package, _, name = name.rpartition('.')
+    args_of_other = () if 'kernel_size' in cfg else (32,)
+    other = getattr(import_module(package), name)(*args_of_other, **cfg)
+    module, other = randomize(cls(32, *args)), other.double()
     state = module.state_dict()
     if isinstance(module, CBAM):  # there, the average comes first
         state['conv.weight'] = state['conv.weight'].flip(1)

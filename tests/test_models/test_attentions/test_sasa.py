@@ -48,15 +48,6 @@ def test_equals_the_equation(cfg, size, stride):
     assert_equal(layer(x), attend(layer, x))
 
 
-def test_blocks_do_not_show(monkeypatch):
-    layer = randomize(build(4, 16))
-    x = unequal_samples(2, 4, 11, 6)
-    expected = layer(x)
-    for size in (1, 3, 20):
-        monkeypatch.setattr('mmba2m.models.attentions.sasa.BLOCK_SIZE', size)
-        assert_equal(layer(x), expected)
-
-
 def test_keys_out_of_reach_get_no_weight_and_no_gradient():
     shapes = ((2, 2, 1, 4, 3), (2, 2, 1, 8, 3), (2, 2, 1, 8, 3), (5, 2, 3))
     q, k, v, embedding = tensors = [

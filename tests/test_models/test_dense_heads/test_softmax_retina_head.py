@@ -12,40 +12,25 @@ CLASSES = 3
 SIZE = 64
 METAS = [dict(img_shape=(SIZE, SIZE), pad_shape=(SIZE, SIZE), scale_factor=1)]
 
+ANCHORS = dict(type='AnchorGenerator', ratios=[0.5, 1.0], strides=[8, 16])
+ANCHORS.update(octave_base_scale=2, scales_per_octave=2)
+ASSIGNER = dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4)
+ASSIGNER.update(min_pos_iou=0, ignore_iof_thr=-1)
+NMS = dict(type='nms', iou_threshold=0.5)
+
 
 def build_head(**kwargs):
     cfg = ConfigDict(
         type='SoftmaxRetinaHead',
-        num_classes=CLASSES,
-        in_channels=8,
-        feat_channels=8,
-        stacked_convs=1,
-        anchor_generator=dict(
-            type='AnchorGenerator',
-            octave_base_scale=2,
-            scales_per_octave=2,
-            ratios=[0.5, 1.0],
-            strides=[8, 16],
-        ),
+        **dict(num_classes=CLASSES, stacked_convs=1),
+        **dict(in_channels=8, feat_channels=8),
+        anchor_generator=ANCHORS,
         train_cfg=dict(
-            assigner=dict(
-                type='MaxIoUAssigner',
-                pos_iou_thr=0.5,
-                neg_iou_thr=0.4,
-                min_pos_iou=0,
-                ignore_iof_thr=-1,
-            ),
+            assigner=ASSIGNER,
             sampler=dict(type='PseudoSampler'),
-            allowed_border=-1,
-            pos_weight=-1,
-            debug=False,
+            **dict(allowed_border=-1, pos_weight=-1, debug=False),
         ),
-        test_cfg=dict(
-            nms_pre=100,
-            score_thr=0.0,
-            nms=dict(type='nms', iou_threshold=0.5),
-            max_per_img=100,
-        ),
+        test_cfg=dict(nms_pre=100, score_thr=0.0, max_per_img=100, nms=NMS),
     )
     cfg.update(kwargs)
     head = MODELS.build(cfg)

@@ -6,25 +6,15 @@ norm or absent.
 """
 
 import math
+from itertools import product
 
 import torch
 import torch.nn.functional as F
+from attention_checks import norm
 
 
 def conv(layer, x, stride=1, padding=0):
     return F.conv2d(x, layer.weight, layer.bias, stride, padding)
-
-
-def norm(layer, x):
-    layer = layer.norm
-    if isinstance(layer, torch.nn.Identity):
-        return x
-    mean, var = layer.running_mean, layer.running_var
-    if layer.training:
-        var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-    scale = layer.weight / (var + 1e-5).sqrt()
-    shift = layer.bias - mean * scale
-    return x * scale[:, None, None] + shift[:, None, None]
 
 
 def channel_attention(layers, x):
@@ -45,18 +35,12 @@ def local_attention(layers, x):
 def average_pool(maps, size):
     """Adaptive pooling: bin i of o over n is ⌊i·n/o⌋ … ⌈(i+1)·n/o⌉."""
     (height, width), (rows, cols) = maps.shape[-2:], size
-    return torch.stack(
-        [
-            maps[
-                ...,
-                i * height // rows : math.ceil((i + 1) * height / rows),
-                j * width // cols : math.ceil((j + 1) * width / cols),
-            ].mean((-2, -1))
-            for i in range(rows)
-            for j in range(cols)
-        ],
-        dim=-1,
-    ).unflatten(-1, size)
+    bins = []
+    for i, j in product(range(rows), range(cols)):
+        own_rows = slice(i * height // rows, -(-(i + 1) * height // rows))
+        own_cols = slice(j * width // cols, -(-(j + 1) * width // cols))
+        bins.append(maps[..., own_rows, own_cols].mean((-2, -1)))
+    return torch.stack(bins, dim=-1).unflatten(-1, size)
 
 
 def global_attention(branch, x, num_heads=1, max_kv_size=28):
@@ -69,14 +53,13 @@ def global_attention(branch, x, num_heads=1, max_kv_size=28):
         k, v = average_pool(k, size), average_pool(v, size)
     d = q.size(1) // num_heads
     attended = torch.empty_like(q)
-    for i in range(n):
-        for head in range(num_heads):
-            own = slice(head * d, (head + 1) * d)
-            scores = q[i, own].flatten(1).T @ k[i, own].flatten(1)
-            exp = (scores / math.sqrt(d)).exp()
-            rows = exp / exp.sum(1, keepdim=True)
-            out = rows @ v[i, own].flatten(1).T  # (h·w, d)
-            attended[i, own] = out.T.reshape(d, h, w)
+    for i, head in product(range(n), range(num_heads)):
+        own = slice(head * d, (head + 1) * d)
+        scores = q[i, own].flatten(1).T @ k[i, own].flatten(1)
+        exp = (scores / math.sqrt(d)).exp()
+        rows = exp / exp.sum(1, keepdim=True)
+        out = rows @ v[i, own].flatten(1).T  # (h·w, d)
+        attended[i, own] = out.T.reshape(d, h, w)
     maps = [conv(branch.proj, attended)]
     if branch.conv is not None:
         maps.insert(0, conv(branch.conv, x, stride=2, padding=1))

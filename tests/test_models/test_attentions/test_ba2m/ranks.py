@@ -12,6 +12,7 @@ from unittest import mock
 
 import torch
 from ba2m_cases import make_input, make_module
+from mmengine.dist import get_rank, get_world_size
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -24,10 +25,8 @@ SIZES = (1, 2, 3)
 def make_frozen(**kwargs):
     """Its norms are frozen: a norm over the batch would be per rank."""
     torch.manual_seed(3)
-    module = make_module(**kwargs).train()
-    for child in module.modules():
-        if isinstance(child, nn.BatchNorm2d):
-            child.eval()
+    module = make_module(**kwargs).eval()
+    module.training = True
     return module
 
 
@@ -68,7 +67,6 @@ def run_compiled(module, x, upstream):
 
 
 def run_checkpointed(module, x, upstream, use_reentrant=False):
-    """As a host's ``with_cp`` does."""
     call = partial(checkpoint, module, use_reentrant=use_reentrant)
     results = run_module(module, x, upstream, call)
     del results['running_normalizer']  # updated twice, as batch norms are
@@ -77,12 +75,10 @@ def run_checkpointed(module, x, upstream, use_reentrant=False):
 
 def run_grouped(module, x, upstream):
     """The first two ranks train together, the last has one step more."""
-    if not distributed.is_initialized():
-        return run_module(module, x, upstream)
-    # of the ranks outside, PyTorch makes a placeholder
-    group = distributed.new_group([0, 1])
-    module.process_group = group
-    if distributed.get_rank() < 2:
+    if distributed.is_initialized():
+        # of the rank outside, PyTorch makes a placeholder
+        module.process_group = distributed.new_group([0, 1])
+    if get_rank() < 2:
         return run_module(module, x, upstream)
     module(x), module(x)
     return dict(running_normalizer=module.running_normalizer)
@@ -107,39 +103,31 @@ def run_counting(module, x, upstream):
 def run_alone(module, x, upstream):
     """Inference, in which the last rank takes no part."""
     module.eval()
-    last = distributed.is_initialized() and (
-        distributed.get_rank() == distributed.get_world_size() - 1
-    )
+    last = get_rank() == len(SIZES) - 1
     return dict(y=x if last else module(x).detach())
 
 
 def make_network():
     torch.manual_seed(5)
+    cfg = dict(norm_cfg=dict(type='GN', num_groups=1), zero_init=False)
     layers = []
     for reduction in (2, 4):
-        norm_cfg = dict(type='GN', num_groups=1)
-        layers += [
-            nn.Conv2d(8, 8, 3, padding=1),
-            nn.ReLU(),
-            BA2M(8, reduction, norm_cfg=norm_cfg, zero_init=False),
-        ]
+        layers += [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+        layers.append(BA2M(8, reduction, **cfg))
     return nn.Sequential(*layers).double()
 
 
 def train_network(network, x, target, accumulate=1):
     """SGD on the mean of all samples; each step starts from new targets."""
-    ranks, wrapped = 1, network
-    if distributed.is_initialized():
-        ranks = distributed.get_world_size()
+    ranks, wrapped = get_world_size(), network
+    if ranks > 1:
         wrapped = DistributedDataParallel(network, broadcast_buffers=False)
     total = sum_over_ranks([torch.tensor(len(x))])[0].item()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     for step in range(5):
         for part in range(accumulate):
-            no_sync = contextlib.nullcontext
-            if ranks > 1 and part < accumulate - 1:
-                no_sync = wrapped.no_sync
-            with no_sync():
+            more = ranks > 1 and part < accumulate - 1
+            with wrapped.no_sync() if more else contextlib.nullcontext():
                 loss = (wrapped(x + part) - target * step).square().sum()
                 # averaged over ranks by DDP, this is the mean of the batch
                 (loss * ranks / total).backward()
@@ -150,12 +138,8 @@ def train_network(network, x, target, accumulate=1):
 
 #: what is done; with a module, if nothing else is said
 SCENARIOS = dict(
-    plain=run_module,
-    as_printed=run_module,
-    equal=run_module,
-    empty=run_module,
-    nobody=run_module,
-    local=run_module,
+    **dict.fromkeys(['plain', 'as_printed', 'equal', 'empty'], run_module),
+    **dict.fromkeys(['nobody', 'local'], run_module),
     grouped=run_grouped,
     checkpointed=run_checkpointed,
     reentrant=partial(run_checkpointed, use_reentrant=True),
@@ -188,10 +172,8 @@ def work(rank, folder, names):
     """The whole life of a rank: all scenarios, results into a file."""
     torch.set_num_threads(1)
     distributed.init_process_group(
-        'gloo',
         init_method=f'file://{folder}/rendezvous',
-        rank=rank,
-        world_size=len(SIZES),
+        **dict(rank=rank, world_size=len(SIZES), backend='gloo'),
         timeout=timedelta(seconds=120),
     )
     results = {name: run(name, rank) for name in names}

@@ -3,8 +3,8 @@
 import ba2m_oracle as oracle
 import pytest
 import torch
+from attention_checks import assert_equal
 from ba2m_cases import (
-    assert_near,
     gradients,
     make_input,
     make_module,
@@ -24,10 +24,7 @@ def test_running_normalizer_is_a_running_average():
             mean if expected is None else 0.7 * expected + 0.3 * mean
         ).detach()
         module(x)
-        assert_near(module.running_normalizer, expected.view(1))
-    last = module.running_normalizer.clone()
-    module.eval()(x)
-    assert torch.equal(module.running_normalizer, last)
+        assert_equal(module.running_normalizer, expected.view(1))
 
 
 @pytest.mark.parametrize('scale_by_batch', [True, False])
@@ -36,19 +33,6 @@ def test_population_weights_agree_with_training(scale_by_batch):
     x = make_input(5)
     in_training = weights_of(module, x)
     torch.testing.assert_close(weights_of(module.eval(), x), in_training)
-    expected_mean = 1.0 if scale_by_batch else 1 / 5
-    torch.testing.assert_close(in_training.mean().item(), expected_mean)
-
-
-def test_population_weights_have_mean_one_after_training():
-    module = make_module(dtype=torch.float32)
-    data = make_input(64, dtype=torch.float32)
-    for _ in range(20):
-        for batch in data[torch.randperm(64)].split(16):
-            module(batch)
-    w = weights_of(module.eval(), data)
-    assert w.std() > 1e-2
-    assert abs(w.mean() - 1) < 1e-2
 
 
 @pytest.mark.parametrize('scale_by_batch', [True, False])
@@ -77,7 +61,7 @@ def test_other_modes_are_the_literal_forms(inference):
     expected = oracle.forward(module, x)
     if inference == 'sample':
         expected = x * oracle.sar(module, x).view(-1, 1, 1, 1)
-    assert_near(module(x), expected)
+    assert_equal(module(x), expected)
     assert torch.equal(module.running_normalizer, before)
 
 

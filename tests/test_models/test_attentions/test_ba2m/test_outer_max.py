@@ -8,16 +8,17 @@ def literal(a, p):
     return torch.maximum(a[:, :, None], p[:, None, :]).mean((1, 2))
 
 
+@pytest.mark.parametrize('offset', [0, -2, 2])  # one side wins everywhere
 @pytest.mark.parametrize(
     'shape', [(2, 5, 7), (3, 1, 4), (2, 6, 1), (1, 1, 1), (4, 64, 300)]
 )
 @pytest.mark.parametrize(
     ('dtype', 'atol'), [(torch.float64, 1e-12), (torch.float32, 1e-6)]
 )
-def test_equals_the_literal_mean_with_gradients(shape, dtype, atol):
+def test_equals_the_literal_mean_with_gradients(shape, dtype, atol, offset):
     n, c, j = shape
     a = torch.rand(n, c, dtype=dtype, requires_grad=True)
-    p = torch.rand(n, j, dtype=dtype, requires_grad=True)
+    p = (torch.rand(n, j, dtype=dtype) + offset).requires_grad_()
     upstream = torch.randn(n, dtype=dtype)
 
     result, expected = mean_outer_max(a, p), literal(a, p)
@@ -26,14 +27,6 @@ def test_equals_the_literal_mean_with_gradients(shape, dtype, atol):
 
     torch.testing.assert_close(result, expected, rtol=0, atol=atol)
     torch.testing.assert_close(grads, expected_grads, rtol=0, atol=atol)
-
-
-@pytest.mark.parametrize('offset', [-2.0, 2.0])
-def test_one_side_may_win_everywhere(offset):
-    a = torch.rand(2, 5, dtype=torch.float64)
-    p = torch.rand(2, 7, dtype=torch.float64) + offset
-    winner = a if offset < 0 else p
-    torch.testing.assert_close(mean_outer_max(a, p), winner.mean(1))
 
 
 def test_ties_share_one_gradient():
@@ -45,12 +38,6 @@ def test_ties_share_one_gradient():
     # moving all of a and p by δ moves every maximum by δ
     total = a.grad.sum() + p.grad.sum()
     torch.testing.assert_close(total, torch.ones_like(total))
-
-
-def test_gradcheck():
-    a = torch.rand(2, 4, dtype=torch.float64, requires_grad=True)
-    p = torch.rand(2, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(mean_outer_max, (a, p))
 
 
 @pytest.mark.parametrize('side', ['a', 'p'])
