@@ -45,7 +45,7 @@ MISSPELT = ('circle', 'ring', 'sqare', 'star', 'triangle')
             ValueError,
             "'sqare'.*did you mean 'square'",
         ),
-        (dict(metainfo={}), ValueError, "'person' is not in.*80 of the 80"),
+        (dict(metainfo=None), ValueError, "'person' is not in.*80 of the 80"),
         (
             dict(metainfo=dict(classes='circle')),
             ValueError,
