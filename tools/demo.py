@@ -26,13 +26,9 @@ DATA = os.environ.get('SHAPES_ROOT', 'data/shapes')
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--work-dir', default=WORK_DIR)
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='settings that override the config of the training',
-    )
+    text = 'settings that override the config of the training'
+    kwargs = dict(nargs='+', default=[], metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', help=text, **kwargs)
     return parser.parse_args()
 
 
@@ -43,11 +39,9 @@ def run(tool, *args):
     env = dict(os.environ)
     if get_compiling_cuda_version() == 'not available':
         env['CUDA_VISIBLE_DEVICES'] = ''  # mmcv's ops are for the CPU only
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=env, check=False
-    )
-    if done.returncode:
-        sys.exit(f'demo: {command[0]} failed, see above')
+    command = [sys.executable, *command]
+    if subprocess.run(command, cwd=ROOT, env=env, check=False).returncode:
+        sys.exit(f'demo: {tool}.py failed, see above')
 
 
 def clear(work_dir):
@@ -80,22 +74,13 @@ def main():
         key=lambda path: path.stat().st_mtime,
     )
     checkpoint = checkpoint.replace(ROOT / work_dir / 'demo.pth')
-    run(
-        'test',
-        CONFIG,
-        work_dir / checkpoint.name,
-        '--work-dir',
-        work_dir / 'test',
-        '--show-dir',
-        'detections',
-        *options,
-    )
+    places = '--work-dir', work_dir / 'test', '--show-dir', 'detections'
+    run('test', CONFIG, work_dir / checkpoint.name, *places, *options)
     run('analysis_tools/curves', work_dir, '--out', work_dir / 'curves.png')
     shown = next((ROOT / work_dir / 'test').glob('*/detections'))
     tile(shown, ROOT / work_dir / 'detections.png')
-    metrics = json.loads(
-        next((ROOT / work_dir / 'test').glob('*/*.json')).read_text()
-    )
+    (found,) = (ROOT / work_dir / 'test').glob('*/*.json')
+    metrics = json.loads(found.read_text())
     log = next((ROOT / work_dir).glob('*/*.log'))
     minutes = (time.time() - start) / 60
     print(f"""

@@ -31,48 +31,35 @@ SAVE_EVERY = 10
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        'input', help='image, folder, glob pattern (quoted), URL or video'
-    )
-    parser.add_argument(
-        'model', help='config file, or a checkpoint that holds its config'
-    )
-    parser.add_argument(
-        'checkpoint', nargs='?', help='checkpoint, where MODEL is a config'
-    )
-    parser.add_argument(
-        '--out-dir', default='outputs', type=Path, help='outputs by default'
-    )
-    parser.add_argument('--device', help='by default a GPU if there is one')
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        default=0.3,
-        help='least score of a detection, 0.3 by default',
-    )
-    parser.add_argument(
-        '--batch-size',
-        type=int,
-        default=1,
-        help='images at once, 1 by default; only images of one size go '
-        'together, so that none changes what is found on another',
-    )
+    add = parser.add_argument
+    add('input', help='image, folder, glob pattern (quoted), URL or video')
+    add('model', help='config file, or a checkpoint that holds its config')
+    text = 'checkpoint, where MODEL is a config'
+    add('checkpoint', nargs='?', help=text)
+    text = 'outputs by default'
+    add('--out-dir', default='outputs', type=Path, help=text)
+    add('--device', help='by default a GPU if there is one')
+    text = 'least score of a detection, 0.3 by default'
+    add('--score-thr', type=float, default=0.3, help=text)
+    text = 'images at once, 1 by default; only images of one size go '
+    text += 'together, so that none changes what is found on another'
+    add('--batch-size', type=int, default=1, help=text)
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error('--batch-size must be positive')
     return args
 
 
-def find_inputs(source, results):
+def find_inputs(source: str, results: Path) -> dict[str, str]:
     """Finds images and videos.
 
     Args:
-        source (str): A file, a URL, a folder, which is searched below, or a
+        source: A file, a URL, a folder, which is searched below, or a
             pattern.
-        results (Path): Folder that is left out.
+        results: Folder that is left out.
 
     Returns:
-        dict[str, str]: Paths or URLs by their names relative to the input.
+        Paths or URLs by their names relative to the input.
 
     Raises:
         FileNotFoundError: If there are none.
@@ -97,13 +84,6 @@ def find_inputs(source, results):
     return {path.relative_to(root).as_posix(): str(path) for path in files}
 
 
-def batch(items, size):
-    """Groups neighbours whose images have one size, ``size`` at most."""
-    for _, group in groupby(items, key=lambda item: item[1].shape):
-        while chunk := list(islice(group, size)):
-            yield chunk
-
-
 class Demo:
     """Runs a predictor over images, and writes down what it finds."""
 
@@ -112,26 +92,25 @@ class Demo:
         self.args = args
         self.out = args.out_dir / 'predictions.json'
         self.unreadable = {}
-        self.content = dict(
-            input=args.input,
-            model=args.model,
-            checkpoint=args.checkpoint or args.model,
-            score_thr=args.score_thr,
-            classes=predictor.classes,
-            results=[],
-            unreadable=self.unreadable,
-        )
+        self.content = dict(input=args.input, model=args.model)
+        self.content['checkpoint'] = args.checkpoint or args.model
+        self.content['score_thr'] = args.score_thr
+        self.content['classes'] = predictor.classes
+        self.content.update(results=[], unreadable=self.unreadable)
 
     def run(self, inputs):
         """Runs over what :func:`find_inputs` found."""
         self.args.out_dir.mkdir(parents=True, exist_ok=True)
         saved = time.monotonic()
         try:
-            for group in batch(self.read(inputs), self.args.batch_size):
-                self.predict(group)
-                if time.monotonic() - saved >= SAVE_EVERY:
-                    self.save()
-                    saved = time.monotonic()
+            images = self.read(inputs)
+            # neighbours whose images have one size
+            for _, group in groupby(images, key=lambda item: item[1].shape):
+                while chunk := list(islice(group, self.args.batch_size)):
+                    self.predict(chunk)
+                    if time.monotonic() - saved >= SAVE_EVERY:
+                        self.save()
+                        saved = time.monotonic()
         finally:  # also where it is interrupted
             self.save()
 
@@ -164,10 +143,8 @@ class Demo:
             return
         for name, image, one in zip(names, images, found, strict=True):
             predictions, drawn = one
-            height, width = image.shape[:2]
-            result = dict(
-                image=name, width=width, height=height, predictions=predictions
-            )
+            result = dict(image=name, width=image.shape[1])
+            result.update(height=image.shape[0], predictions=predictions)
             self.content['results'].append(result)
             suffix = '' if Path(name).suffix.lower() in IMAGES else '.png'
             out = self.args.out_dir / 'vis' / f'{name}{suffix}'
@@ -205,10 +182,8 @@ def demo(args):
     run.run(inputs)
     print(f'wrote {run.out}')
     if run.unreadable:
-        raise ValueError(
-            f'{len(run.unreadable)} could not be read or predicted on: '
-            f'{", ".join(run.unreadable)}'
-        )
+        text = f'{len(run.unreadable)} could not be read or predicted on: '
+        raise ValueError(text + ', '.join(run.unreadable))
 
 
 def main(argv=None):

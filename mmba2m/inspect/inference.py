@@ -42,19 +42,14 @@ class Predictor:
         self._backend = dataset.pipeline[0].get('imdecode_backend')
         self.classes = getattr(network, 'dataset_meta', {}).get('classes')
         self._detects = find_host(cfg) == 'mmdet'
-        if self._detects:
-            self._inferencer = _detect(cfg, network)
-        else:
-            self._inferencer = _classify(cfg, network)
+        build = _detect if self._detects else _classify
+        self._inferencer = build(cfg, network)
 
     def read(self, path: str) -> np.ndarray:
-        """Reads an image as the config's loader does.
+        """Reads an image as the config's loader does, as BGR, (H, W, 3).
 
         Args:
             path: A file, or what MMEngine's file backends take, e.g. a URL.
-
-        Returns:
-            BGR, shape (H, W, 3).
 
         Raises:
             ValueError: If it is no image. Backends raise errors of their own.
@@ -65,14 +60,11 @@ class Predictor:
         return image
 
     def prepare(self, images: list[np.ndarray]) -> dict:
-        """Runs the test pipeline on images, as one batch.
+        """Makes what ``test_step`` and ``data_preprocessor`` take, one batch.
 
         Args:
             images: BGR, shape (H, W, 3), of one size: padding would be part
                 of what a smaller one is.
-
-        Returns:
-            What ``test_step`` and ``data_preprocessor`` of the network take.
         """
         (data,) = self._inferencer.preprocess(images, len(images))
         return data[1] if self._detects else data
@@ -108,16 +100,11 @@ class Predictor:
                 dict(labels=labels[:5].tolist(), scores=scores[:5].tolist())
                 for scores, labels in best
             ]
-            drawn = [
-                self._inferencer.visualizer.visualize_cls(
-                    image,
-                    sample,
-                    classes=self.classes,
-                    resize=max(MIN_DRAWN_SIZE, min(image.shape[:2])),
-                    draw_gt=False,
-                )
-                for image, sample in zip(rgb, samples, strict=True)
-            ]
+            size = max(MIN_DRAWN_SIZE, min(images[0].shape[:2]))
+            look = dict(classes=self.classes, resize=size, draw_gt=False)
+            draw = self._inferencer.visualizer.visualize_cls
+            pairs = zip(rgb, samples, strict=True)
+            drawn = [draw(image, sample, **look) for image, sample in pairs]
         return [
             (self._list(columns), picture[..., ::-1])
             for columns, picture in zip(found, drawn, strict=True)

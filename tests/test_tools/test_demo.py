@@ -8,17 +8,11 @@ from tool_runs import ROOT, run_tool
 
 @pytest.mark.slow
 def test_demo_leaves_what_it_promises(tmp_path):
-    text = run_tool(
-        'demo.py',
-        '--work-dir',
-        tmp_path / 'demo',
-        '--cfg-options',
-        'train_cfg.max_epochs=2',
-        'train_dataloader.dataset.indices=40',
-        'val_dataloader.dataset.indices=20',
-        'test_dataloader.dataset.indices=20',
-        env=dict(SHAPES_ROOT=str(tmp_path / 'shapes')),
-    )
+    args = ['--work-dir', tmp_path / 'demo', '--cfg-options']
+    args += ['train_cfg.max_epochs=2', 'train_dataloader.dataset.indices=40']
+    args += [f'{x}_dataloader.dataset.indices=20' for x in ('val', 'test')]
+    env = dict(SHAPES_ROOT=str(tmp_path / 'shapes'))
+    text = run_tool('demo.py', *args, env=env)
     table = dict(line.split(maxsplit=1) for line in text.splitlines()[-7:])
     assert 0 <= float(table['AP']) <= float(table['AP50']) < 1
     assert float(table['minutes']) > 0

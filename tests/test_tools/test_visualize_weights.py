@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from PIL import Image
 from tool_runs import ROOT, run_tool
@@ -77,11 +76,18 @@ def test_pages_and_numbers(trained, tmp_path):
             assert row['label'] == ('' if folder == 'val2017' else folder)
 
 
-def test_pictures_are_what_the_network_sees(trained):
+def test_the_seed_chooses_pictures_of_what_the_network_sees(trained):
     cfg, checkpoint = read_trained(*trained)
     preprocessor = load_network(cfg, checkpoint, 'cpu').data_preprocessor
     dataset = build_dataset(cfg, 'train')
     assert TOOL['loads_bgr'](dataset)
+
+    def choose(seed):
+        batch = TOOL['load_batch'](dataset, 3, seed)
+        return [one['data_samples'].img_path for one in batch]
+
+    assert choose(0) == choose(0) != choose(1)
+    assert '/train' in choose(0)[0]
     (one,) = TOOL['load_batch'](dataset, 1, seed=0)
     picture = TOOL['to_picture'](one['inputs'], bgr=True)
     seen = preprocessor(pseudo_collate([one]), False)['inputs'][0]
@@ -91,29 +97,13 @@ def test_pictures_are_what_the_network_sees(trained):
     np.testing.assert_allclose(picture, seen.numpy(), atol=1e-5)
 
 
-def test_seed_chooses_the_images(trained):
-    dataset = build_dataset(Config.fromfile(trained[0]), 'train')
-
-    def choose(seed):
-        batch = TOOL['load_batch'](dataset, 3, seed)
-        return [one['data_samples'].img_path for one in batch]
-
-    assert choose(0) == choose(0) != choose(1)
-    assert '/train' in choose(0)[0]
-
-
 @pytest.fixture
 def attention():
     sar = torch.tensor([0.4, 0.6])
-    return Attention(
-        name='stage',
-        sar=sar,
-        weights=2 * sar.softmax(0),
-        channel=torch.tensor([[0.1, 0.9, 0.2], [0.3, 0.8, 0.4]]),
-        local_spatial=torch.rand(2, 4, 6),
-        global_spatial=torch.rand(2, 2, 3),
-        note='switched off',
-    )
+    channel = torch.tensor([[0.1, 0.9, 0.2], [0.3, 0.8, 0.4]])
+    maps = dict(local_spatial=torch.rand(2, 4, 6), channel=channel)
+    maps.update(global_spatial=torch.rand(2, 2, 3), note='switched off')
+    return Attention(name='stage', sar=sar, weights=2 * sar.softmax(0), **maps)
 
 
 def test_maps_of_padded_images_are_cut(attention):
@@ -121,10 +111,8 @@ def test_maps_of_padded_images_are_cut(attention):
     pictures = [np.random.rand(32, 30, 3), np.random.rand(20, 48, 3)]
     samples = [dict(img_path='a'), dict(img_path='b')]
     rows = TOOL['tabulate'](attention, samples, None)
-    assert [(row['index'], row['image']) for row in rows] == [
-        (1, 'b'),
-        (0, 'a'),
-    ]
+    order = [(row['index'], row['image']) for row in rows]
+    assert order == [(1, 'b'), (0, 'a')]
     rows[1]['label'] = 'star'
     figure = TOOL['draw'](attention, rows, pictures, (32, 48), 'of a test')
     texts = [text.get_text() for text in figure.texts]
@@ -136,27 +124,22 @@ def test_maps_of_padded_images_are_cut(attention):
     image, channel, local, global_ = first[:4]
     np.testing.assert_array_equal(image.images[0].get_array(), pictures[1])
     # the channels of all images in the order of their mean: 1, 2, 0
-    np.testing.assert_allclose(
-        channel.patches[0].get_data().values, [0.8, 0.4, 0.3]
-    )
-    for axis, maps in (
-        (local, attention.local_spatial),
-        (global_, attention.global_spatial),
-    ):
+    values = channel.patches[0].get_data().values
+    np.testing.assert_allclose(values, [0.8, 0.4, 0.3])
+    for axis, name in ((local, 'local_spatial'), (global_, 'global_spatial')):
         _, shown = axis.images
-        np.testing.assert_array_equal(shown.get_array(), maps[1])
+        maps = getattr(attention, name)[1]
+        np.testing.assert_array_equal(shown.get_array(), maps)
         assert shown.get_extent() == [0, 48, 32, 0]
         assert shown.get_clim() == (0, 1)
         assert axis.get_xlim() == (0, 48) and axis.get_ylim() == (20, 0)
     assert figure.axes[-1].get_xlabel().startswith('spatial: sigmoid')
 
-
-def test_branches_that_are_not_there_have_no_column(attention):
+    # a branch that is not there has no column
     attention.local_spatial = attention.global_spatial = None
     rows = TOOL['tabulate'](attention, [{}, {}], None)
     assert rows[0]['mean_local_spatial'] is None
-    pictures = [np.random.rand(8, 8, 3)] * 2
-    figure = TOOL['draw'](attention, rows, pictures, (8, 8), '')
+    figure = TOOL['draw'](attention, rows, pictures, (32, 48), '')
     # image and channels of two
     assert sum(axis.get_visible() for axis in figure.axes) == 4
 
@@ -174,13 +157,15 @@ def test_modules_are_chosen_by_stage_or_name():
 
 def test_images_that_files_do_not_hold_are_rgb():
     raw = torch.tensor([[[0]], [[51]], [[255]]], dtype=torch.uint8)
-    to_picture = TOOL['to_picture']
-    np.testing.assert_allclose(to_picture(raw, False), [[[0, 0.2, 1]]])
-    np.testing.assert_allclose(to_picture(raw, True), [[[1, 0.2, 0]]])
-    grey = to_picture(raw[1:2], True)
-    np.testing.assert_allclose(grey, [[[0.2, 0.2, 0.2]]])
     normalised = torch.tensor([[[-1.0]], [[0.0]], [[3.0]]])
-    np.testing.assert_allclose(to_picture(normalised, False), [[[0, 0.25, 1]]])
+    for image, bgr, expected in (
+        (raw, False, [0, 0.2, 1]),
+        (raw, True, [1, 0.2, 0]),
+        (raw[1:2], True, [0.2, 0.2, 0.2]),
+        (normalised, False, [0, 0.25, 1]),
+    ):
+        found = TOOL['to_picture'](image, bgr)
+        np.testing.assert_allclose(found, [[expected]])
 
 
 def test_what_does_not_fit_is_named(trained, tmp_path):

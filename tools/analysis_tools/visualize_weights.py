@@ -20,6 +20,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.runner import set_random_seed
 
 from mmba2m.inspect import (
+    Attention,
     build_dataset,
     collect_attention,
     load_network,
@@ -46,26 +47,14 @@ def parse_args():
     add('--out', required=True, help='folder to write to')
     add('--num', type=int, default=16, help='images, 16 by default')
     add('--seed', type=int, default=0, help='which images, 0 by default')
-    add(
-        '--split',
-        choices=['train', 'val', 'test'],
-        default='test',
-        help='whose images, test by default; of train as augmented',
-    )
-    add(
-        '--modules',
-        nargs='+',
-        metavar='NAME',
-        help='modules to draw, e.g. layer2.ba2m, or all; by default the last '
-        'one of each stage',
-    )
-    add(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='settings that override the config',
-    )
+    kwargs = dict(choices=['train', 'val', 'test'], default='test')
+    text = 'whose images, test by default; of train as augmented'
+    add('--split', help=text, **kwargs)
+    text = 'modules to draw, e.g. layer2.ba2m, or all; by default the last '
+    text += 'one of each stage'
+    add('--modules', nargs='+', metavar='NAME', help=text)
+    kwargs = dict(nargs='+', action=DictAction, metavar='KEY=VALUE')
+    add('--cfg-options', help='settings that override the config', **kwargs)
     args = parser.parse_args()
     if args.num < 2:
         parser.error(f'--num {args.num}: weights compare two images at least')
@@ -73,21 +62,14 @@ def parse_args():
 
 
 def load_batch(dataset, num, seed):
-    """Loads images drawn at random, as the pipeline makes them.
-
-    All where the data set has fewer than ``num``; the seed is that of the
-    choice and of random transforms.
-    """
+    """Loads images drawn at random, by the seed of random transforms, too."""
     set_random_seed(seed)
     chosen = np.random.permutation(len(dataset))[:num]
     return [dataset[int(index)] for index in chosen]
 
 
 def choose_modules(names, wanted=None):
-    """Chooses modules by the ends of their names, in their order.
-
-    Without ``wanted`` the last module of each stage.
-    """
+    """Chooses modules by the ends of names, or the last of each stage."""
     if wanted is None:  # up to the first number, a name says which stage
         stages = {re.match(r'\D*\d*', name)[0]: name for name in names}
         return list(stages.values())
@@ -98,12 +80,10 @@ def choose_modules(names, wanted=None):
     return chosen
 
 
-def to_picture(raw, bgr):
-    """Makes an RGB picture, (H, W, 3), 0 to 1, of a network's raw image.
+def to_picture(raw: torch.Tensor, bgr: bool) -> np.ndarray:
+    """Makes an RGB picture, (H, W, 3), 0 to 1, of what a network gets.
 
-    Args:
-        raw (Tensor): What the data preprocessor gets, shape (C, H, W).
-        bgr (bool): Whether its channels are blue, green, red.
+    That has shape (C, H, W), and perhaps its channels as blue, green, red.
     """
     picture = raw.permute(1, 2, 0).float().numpy()
     # what is not uint8 is normalised in the pipeline, by whatever numbers
@@ -118,26 +98,22 @@ def stretch(values):
 
 
 def loads_bgr(dataset):
-    """Whether images come from files, which the hosts load as BGR.
-
-    Data sets that keep arrays, as CIFAR does, keep them as RGB.
-    """
+    """Whether images come from files, as BGR; arrays, as CIFAR's, are RGB."""
     while hasattr(dataset, 'datasets') or hasattr(dataset, 'dataset'):
         inner = getattr(dataset, 'datasets', None)
         dataset = inner[0] if inner else dataset.dataset
     return 'LoadImage' in str(dataset.pipeline)
 
 
-def tabulate(attention, samples, classes):
-    """Puts the numbers of a module into rows, the largest weight first.
+def tabulate(
+    attention: Attention, samples: list, classes: list[str] | None
+) -> list[dict]:
+    """Makes a row of numbers of each of N images, the largest weight first.
 
     Args:
-        attention (Attention): Of N images.
-        samples (list[BaseDataElement]): The N data samples.
-        classes (Sequence[str] | None): Of the data set.
-
-    Returns:
-        list[dict]: A row for each image.
+        attention: Of a module.
+        samples: The N data samples.
+        classes: Of the data set.
     """
     order = attention.sar.argsort(descending=True, stable=True).tolist()
     rows = []
@@ -157,16 +133,22 @@ def tabulate(attention, samples, classes):
     return rows
 
 
-def draw(attention, rows, pictures, padded, subtitle):
+def draw(
+    attention: Attention,
+    rows: list[dict],
+    pictures: list[np.ndarray],
+    padded: tuple[int, int],
+    subtitle: str,
+) -> Figure:
     """Draws the page of a module.
 
     Args:
-        attention (Attention): Of the module, for N images.
-        rows (list[dict]): What :func:`tabulate` makes of it.
-        pictures (list[ndarray]): The N images, (H, W, 3) each.
-        padded (tuple[int, int]): Height and width that the images were
-            padded to, which the maps cover.
-        subtitle (str): Of which network and images.
+        attention: Of the module, for N images.
+        rows: What :func:`tabulate` makes of it.
+        pictures: The N images, (H, W, 3) each.
+        padded: Height and width that the images were padded to, which the
+            maps cover.
+        subtitle: Of which network and images.
     """
     columns = [c for c in COLUMNS if getattr(attention, c, 0) is not None]
     count = len(columns)
@@ -176,20 +158,12 @@ def draw(attention, rows, pictures, padded, subtitle):
     width = TILE * (2 * count + 1)
     height = HEAD + half * (tile + CAPTION) + FOOT
     figure = Figure(figsize=(width, height))
-    axes = figure.subplots(
-        half,
-        2 * count + 1,
-        squeeze=False,
-        width_ratios=[1] * count + [0.2] + [1] * count,
-        gridspec_kw=dict(
-            left=0.3 / width,
-            right=1 - 0.3 / width,
-            top=1 - HEAD / height,
-            bottom=FOOT / height,
-            wspace=0.06,
-            hspace=CAPTION / tile,
-        ),
-    )
+    margins = dict(left=0.3 / width, right=1 - 0.3 / width)
+    margins.update(top=1 - HEAD / height, bottom=FOOT / height)
+    margins.update(wspace=0.06, hspace=CAPTION / tile)
+    margins['width_ratios'] = [1] * count + [0.2] + [1] * count
+    kwargs = dict(squeeze=False, gridspec_kw=margins)
+    axes = figure.subplots(half, 2 * count + 1, **kwargs)
     title = f'{attention.name}   {attention.note}'
     for top, text, size in ((0.2, title, 13), (0.5, subtitle, 8)):
         figure.text(0.3 / width, 1 - top / height, text, size=size, va='top')
@@ -225,10 +199,7 @@ def draw(attention, rows, pictures, padded, subtitle):
 
 
 def draw_channels(axis, channel, index):
-    """Draws the attention to each channel of an image: a curve, no heat map.
-
-    All images have the channels in one order, that of the batch's means.
-    """
+    """Draws the attention to each channel, in the order of batch means."""
     order = channel.mean(0).argsort(descending=True)
     values = channel[index][order].numpy()
     axis.stairs(values, fill=True, color='0.75')
@@ -244,14 +215,9 @@ def draw_map(axis, picture, maps, padded):
     extent = (0, width, height, 0)
     axis.imshow(grey, cmap='gray', vmin=-0.6, vmax=1.6, extent=extent)
     # of the padded input; what lies in the padding is cut off
-    colours = axis.imshow(
-        maps.numpy(),
-        vmin=0,
-        vmax=1,
-        alpha=0.7,
-        interpolation='nearest',
-        extent=(0, padded[1], padded[0], 0),
-    )
+    extent = (0, padded[1], padded[0], 0)
+    look = dict(vmin=0, vmax=1, alpha=0.7, interpolation='nearest')
+    colours = axis.imshow(maps.numpy(), extent=extent, **look)
     axis.set(xlim=(0, width), ylim=(height, 0))
     return colours
 

@@ -49,31 +49,18 @@ TOLERANCE = 1e-4
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        'model', help='config file, or a checkpoint that holds its config'
-    )
-    parser.add_argument(
-        'checkpoint', nargs='?', help='checkpoint, where MODEL is a config'
-    )
-    parser.add_argument('--out', required=True, type=Path, metavar='FILE')
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs=2,
-        metavar=('H', 'W'),
-        help='height and width of the input, by default those of --image',
-    )
-    parser.add_argument(
-        '--image',
-        help='an image to compare on, too, prepared as the config says',
-    )
-    parser.add_argument(
-        '--dynamic',
-        nargs='+',
-        choices=['batch', 'size'],
-        default=[],
-        help='take other numbers of images, other heights and widths',
-    )
+    add = parser.add_argument
+    add('model', help='config file, or a checkpoint that holds its config')
+    text = 'checkpoint, where MODEL is a config'
+    add('checkpoint', nargs='?', help=text)
+    add('--out', required=True, type=Path, metavar='FILE')
+    text = 'height and width of the input, by default those of --image'
+    add('--shape', type=int, nargs=2, metavar=('H', 'W'), help=text)
+    text = 'an image to compare on, too, prepared as the config says'
+    add('--image', help=text)
+    kwargs = dict(nargs='+', choices=['batch', 'size'], default=[])
+    text = 'take other numbers of images, other heights and widths'
+    add('--dynamic', help=text, **kwargs)
     args = parser.parse_args(argv)
     if not args.shape and not args.image:
         parser.error('--shape or --image must say how large the input is')
@@ -103,11 +90,10 @@ class Exported(nn.Module):
         return (torch.stack([sample.pred_score for sample in samples]),)
 
 
-def remove_idle_ba2m(network):
+def remove_idle_ba2m(network: nn.Module) -> tuple[int, int]:
     """Takes BA²M out, in place, where it is annealed or 'identity'.
 
-    Returns:
-        tuple[int, int]: How many modules stay, and how many are gone.
+    Says how many modules stay, and how many are gone.
     """
     stay = gone = 0
     for name, module in list(network.named_modules()):
@@ -127,16 +113,13 @@ def remove_idle_ba2m(network):
     return stay, gone
 
 
-def to_onnx(network, x, dynamic):
+def to_onnx(network: Exported, x: torch.Tensor, dynamic: list[str]) -> bytes:
     """Exports to ONNX, by the exporter that both stacks have.
 
     Args:
-        network (Exported): In ``eval()``.
-        x (Tensor): An input, shape (N, 3, H, W).
-        dynamic (Sequence[str]): As ``--dynamic``.
-
-    Returns:
-        bytes: The model.
+        network: In ``eval()``.
+        x: An input, shape (N, 3, H, W).
+        dynamic: As ``--dynamic``.
     """
     with torch.no_grad():
         outputs = network(x)
@@ -147,7 +130,8 @@ def to_onnx(network, x, dynamic):
         axes[name] = {0: 'batch'} if 'batch' in dynamic else {}
         if 'size' in dynamic and tensor.dim() == 4:
             axes[name] |= {2: f'{name}_height', 3: f'{name}_width'}
-    kwargs = {}
+    kwargs = dict(input_names=[INPUT], output_names=names)
+    kwargs.update(dynamic_axes=axes, opset_version=OPSET)
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
         kwargs['dynamo'] = False  # the other one needs onnxscript
     stream = BytesIO()
@@ -156,27 +140,17 @@ def to_onnx(network, x, dynamic):
         # PyTorch prints the whole graph
         with warnings.catch_warnings(), redirect_stdout(StringIO()):
             warnings.simplefilter('ignore')
-            torch.onnx.export(
-                network,
-                (x,),
-                stream,
-                input_names=[INPUT],
-                output_names=names,
-                dynamic_axes=axes,
-                opset_version=OPSET,
-                **kwargs,
-            )
+            torch.onnx.export(network, (x,), stream, **kwargs)
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         reason = str(error).split(' [Caused by')[0].splitlines()[0]
         raise ValueError(f'PyTorch cannot export it: {reason}') from error
     return stream.getvalue()
 
 
-def compare(network, session, x):
-    """Compares what was exported with the network on an input.
-
-    Returns:
-        float: The largest difference of any output.
+def compare(
+    network: Exported, session: onnxruntime.InferenceSession, x: torch.Tensor
+) -> float:
+    """Finds the largest difference of any output on an input.
 
     Raises:
         ValueError: If it is over :data:`TOLERANCE`, or does not run at all.
@@ -226,25 +200,20 @@ def describe(cfg, network, session):
         'data_preprocessor', cfg.get('data_preprocessor') or {}
     )
     to_rgb = preprocessor.get('bgr_to_rgb', preprocessor.get('to_rgb'))
-    return dict(
-        input=dict(
-            name=INPUT,
-            shape=session.get_inputs()[0].shape,
-            dtype='float32',
-            channels='RGB' if to_rgb else 'BGR',
-            mean=preprocessor.get('mean'),
-            std=preprocessor.get('std'),
-            pad_size_divisor=preprocessor.get('pad_size_divisor', 1),
-            pad_value=preprocessor.get('pad_value', 0),
-            pipeline=[
-                dict(step)
-                for step in cfg.test_dataloader.dataset.pipeline
-                if 'Load' not in step['type'] and 'Pack' not in step['type']
-            ],
-        ),
-        outputs=[output.name for output in session.get_outputs()],
-        classes=network.model.dataset_meta.get('classes'),
-    )
+    shape = session.get_inputs()[0].shape
+    taken = dict(name=INPUT, shape=shape, dtype='float32')
+    taken['channels'] = 'RGB' if to_rgb else 'BGR'
+    taken.update(mean=preprocessor.get('mean'), std=preprocessor.get('std'))
+    taken['pad_size_divisor'] = preprocessor.get('pad_size_divisor', 1)
+    taken['pad_value'] = preprocessor.get('pad_value', 0)
+    taken['pipeline'] = [
+        dict(step)
+        for step in cfg.test_dataloader.dataset.pipeline
+        if 'Load' not in step['type'] and 'Pack' not in step['type']
+    ]
+    outputs = [output.name for output in session.get_outputs()]
+    classes = network.model.dataset_meta.get('classes')
+    return dict(input=taken, outputs=outputs, classes=classes)
 
 
 def export(args):
@@ -274,11 +243,10 @@ def export(args):
     session = onnxruntime.InferenceSession(
         content, options, providers=['CPUExecutionProvider']
     )
-    for name in inputs:
-        for one in inputs[name]:
-            difference = compare(network, session, one)
-            shape = tuple(one.shape)
-            print(f'{name} {shape}: differs by {difference:.1e}')
+    pairs = [(name, one) for name, all_ in inputs.items() for one in all_]
+    for name, one in pairs:
+        difference = compare(network, session, one)
+        print(f'{name} {tuple(one.shape)}: differs by {difference:.1e}')
 
     text = json.dumps(describe(cfg, network, session), indent=1)
     write_new_file(content, args.out)

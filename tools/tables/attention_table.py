@@ -25,6 +25,10 @@ BA2M_CONFIG = 'configs/resnet/ba2m-resnet50_8xb32-90e_in1k.py'
 BEGIN = '<!-- written by tools/tables/attention_table.py -->'
 
 
+def parse_args():
+    return argparse.ArgumentParser(description=__doc__).parse_args()
+
+
 def list_configs() -> list[str]:
     """Lists the configs of the rows, BA²M's first."""
     found = ROOT.glob('configs/attention/*-resnet50_8xb32-90e_in1k.py')
@@ -119,7 +123,7 @@ def describe(path: str) -> list[str]:
 
 
 def main():
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parse_args()
     runs = load_benchmarks(ROOT / 'docs/benchmarks')
     table = format_table(list_configs(), runs)
     page = replace_section(PAGE.read_text('utf-8'), BEGIN, table)
