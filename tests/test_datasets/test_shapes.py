@@ -25,10 +25,8 @@ def scenes():
 def own_scenes(split):
     """The scenes of ``root``, with their ids."""
     first = dict(train=1, val=100_001)[split]
-    return {
-        first + i: make_scene(3, split, i, 128)
-        for i in range(PARAMS[f'num_{split}'])
-    }
+    numbers = range(PARAMS[f'num_{split}'])
+    return {first + i: make_scene(3, split, i, 128) for i in numbers}
 
 
 def boxes_of(scene):
@@ -37,14 +35,10 @@ def boxes_of(scene):
 
 
 def digests(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).digest()
-        for path in folder.rglob('*')
-        if path.is_file()
-    }
-
-
-# scenes
+    files = [path for path in folder.rglob('*') if path.is_file()]
+    contents = [hashlib.md5(path.read_bytes()).digest() for path in files]
+    names = [str(path.relative_to(folder)) for path in files]
+    return dict(zip(names, contents, strict=True))
 
 
 def test_scene_is_known_by_seed_split_and_index():
@@ -94,9 +88,6 @@ def test_scenes_are_varied(scenes):
     assert 0.05 < np.mean([0 in box[:2] for box in boxes]) < 0.4
 
 
-# files
-
-
 def test_same_parameters_same_bytes_and_more_images_keep_the_first(
     root, tmp_path
 ):
@@ -105,9 +96,7 @@ def test_same_parameters_same_bytes_and_more_images_keep_the_first(
     more = make_shapes(tmp_path / 'more', 14, 31, seed=3, formats=['coco'])
     assert {path.name for path in more.iterdir()} == {'coco', 'shapes.json'}
     many = digests(more)
-    images = [
-        name for name in few if name.startswith('coco') and 'jpg' in name
-    ]
+    images = [k for k in few if k.startswith('coco') and 'jpg' in k]
     assert len(images) == 42 == len({few[name] for name in images})
     assert all(few[name] == many[name] for name in images)
 
@@ -147,25 +136,20 @@ def test_mmdet_reads_coco(root, split):
         loaded = load({**info, 'ori_shape': (128, 128)})
         assert np.array_equal(loaded['gt_masks'].masks, masks)
     path = root / f'coco/annotations/instances_{split}2017.json'
-    areas = [
-        one['area'] for one in json.loads(path.read_text())['annotations']
-    ]
-    assert areas == [
-        mask.sum()
-        for scene in own_scenes(split).values()
-        for mask in boxes_of(scene)[0]
-    ]
+    annotations = json.loads(path.read_text())['annotations']
+    masks = [boxes_of(scene)[0] for scene in own_scenes(split).values()]
+    areas = [mask.sum() for own in masks for mask in own]
+    assert [one['area'] for one in annotations] == areas
 
 
 def test_rle_of_a_mask_that_starts_with_one():
     mask = np.array([[1, 0, 0], [1, 1, 0]], bool)
-    rle = generator._encode_rle(mask)
-    assert rle == {'size': [2, 3], 'counts': [0, 2, 1, 1, 2]}
-    rle = generator._encode_rle(~mask)
-    assert rle == {'size': [2, 3], 'counts': [2, 1, 1, 2]}
+    for one, counts in ((mask, [0, 2, 1, 1, 2]), (~mask, [2, 1, 1, 2])):
+        rle = generator._encode_rle(one)
+        assert rle == {'size': [2, 3], 'counts': counts}
 
 
-def test_crops_lie_in_the_folder_of_their_class(root):
+def test_crops_lie_in_the_folder_that_mmpretrain_reads(root):
     for split in ('train', 'val'):
         folder = root / 'imagefolder' / split
         found = {path.name: path.parent.name for path in folder.rglob('*.jpg')}
@@ -175,6 +159,13 @@ def test_crops_lie_in_the_folder_of_their_class(root):
             for k, label in enumerate(scene.labels, 1)
         }
         assert sorted(p.name for p in folder.iterdir()) == list(CLASSES)
+    datasets = pytest.importorskip('mmpretrain.datasets')
+    dataset = datasets.CustomDataset(
+        data_root=str(root / 'imagefolder'), data_prefix='train', pipeline=[]
+    )
+    assert tuple(dataset.CLASSES) == CLASSES
+    labels = [k for s in own_scenes('train').values() for k in s.labels]
+    assert sorted(dataset.get_gt_labels()) == sorted(labels)
 
 
 def test_crop_is_centred_on_its_object():
@@ -188,16 +179,6 @@ def test_crop_is_centred_on_its_object():
             x, y, w, h = cv2.boundingRect(found)
             assert abs(x + w / 2 - 32) <= 3 and abs(y + h / 2 - 32) <= 3
             assert 64 / 1.4 - 5 <= max(w, h) <= 64 / 1.4 + 2
-
-
-def test_mmpretrain_reads_the_folder(root):
-    datasets = pytest.importorskip('mmpretrain.datasets')
-    dataset = datasets.CustomDataset(
-        data_root=str(root / 'imagefolder'), data_prefix='train', pipeline=[]
-    )
-    assert tuple(dataset.CLASSES) == CLASSES
-    labels = [k for s in own_scenes('train').values() for k in s.labels]
-    assert sorted(dataset.get_gt_labels()) == sorted(labels)
 
 
 # made whole, found again, or refused
@@ -226,9 +207,8 @@ def test_an_exception_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    'argument, value, named',
-    [
+def test_bad_argument_is_named(tmp_path):
+    for argument, value, named in (
         ('num_train', 0, 'got 0'),
         ('num_train', 100_000, '99999, got 100000'),
         ('num_val', 2.5, 'got 2.5'),
@@ -236,19 +216,17 @@ def test_an_exception_leaves_nothing_behind(tmp_path, monkeypatch):
         ('seed', -1, 'got -1'),
         ('formats', ['coco', 'yolo'], 'yolo'),
         ('formats', [], 'some of'),
-    ],
-)
-def test_bad_argument_is_named(tmp_path, argument, value, named):
-    with pytest.raises(ValueError, match=rf'{argument} .*{named}'):
-        make_shapes(tmp_path / 'shapes', **{argument: value})
-    assert list(tmp_path.iterdir()) == []
+    ):
+        with pytest.raises(ValueError, match=rf'{argument} .*{named}'):
+            make_shapes(tmp_path / 'shapes', **{argument: value})
+        assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize('size', [64, 1024])
-def test_extreme_sizes(size):
-    scene = make_scene(0, 'train', 0, size)
-    assert scene.image.shape == (size, size, 3)
-    assert len(scene.labels) >= 2
+def test_extreme_sizes():
+    for size in (64, 1024):
+        scene = make_scene(0, 'train', 0, size)
+        assert scene.image.shape == (size, size, 3)
+        assert len(scene.labels) >= 2
 
 
 def test_tool(tmp_path):

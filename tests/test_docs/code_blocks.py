@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -53,11 +54,8 @@ def find_pages():
     """README.md, the pages of docs/ and the READMEs of the configs."""
     pages = [ROOT / 'README.md', *sorted(ROOT.glob('docs/**/*.md'))]
     pages += sorted(ROOT.glob('configs/*/README.md'))
-    return [
-        page.relative_to(ROOT).as_posix()
-        for page in pages
-        if '_build' not in page.parts
-    ]
+    names = [page.relative_to(ROOT).as_posix() for page in pages]
+    return [name for name in names if '_build' not in name]
 
 
 def read_blocks(page):
@@ -83,12 +81,8 @@ def read_blocks(page):
 
 def find_blocks(*languages, mark=''):
     """The blocks of all pages in these languages, with this mark."""
-    return [
-        block
-        for page in find_pages()
-        for block in read_blocks(page)
-        if block.language in languages and block.mark == mark
-    ]
+    blocks = chain.from_iterable(map(read_blocks, find_pages()))
+    return [b for b in blocks if b.language in languages and b.mark == mark]
 
 
 def link_root(folder):
@@ -98,19 +92,12 @@ def link_root(folder):
 
 
 def run_shell(blocks, folder):
-    """Lets bash read blocks of one page, and no command do anything.
+    """Lets bash read blocks of one page in a folder, and do nothing.
 
-    Args:
-        blocks (list[Block]): In their order.
-        folder (Path): The current directory.
-
-    Returns:
-        list[tuple[Block, list[str]]]: The words of each command.
+    Returns each command as its block and its words.
     """
-    scripts = ' '.join(
-        path.relative_to(ROOT).as_posix() for path in ROOT.glob('tools/*.sh')
-    )
-    code = PREAMBLE.replace('SCRIPTS', scripts)
+    scripts = [f'tools/{path.name}' for path in ROOT.glob('tools/*.sh')]
+    code = PREAMBLE.replace('SCRIPTS', ' '.join(scripts))
     for i, block in enumerate(blocks):
         code += f'block={i}\n{block.text}\n'
     noted = folder / 'noted'

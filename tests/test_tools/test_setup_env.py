@@ -14,7 +14,6 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-STACKS = 'onedl', 'openmmlab'
 # notes every call, and waits where a file says so; pip does nothing, mmcv's
 # ops work
 PYTHON = """#!/bin/bash
@@ -28,17 +27,19 @@ esac
 """
 
 
-class Machine:
+@pytest.fixture
+def machine(tmp_path):
     """A copy of the script, and a Python that installs nothing."""
+    return Machine(tmp_path)
 
+
+class Machine:
     def __init__(self, path):
-        self.path = path
-        self.repo = path / 'my repo'
+        self.path, self.repo = path, path / 'my repo'
         self.venv = self.repo / '.venv'
-        (self.repo / 'tools/misc').mkdir(parents=True)
-        for name in ('tools/misc/setup_env.sh', 'setup.py'):
-            shutil.copy(ROOT / name, self.repo / name)
+        shutil.copytree(ROOT / 'tools/misc', self.repo / 'tools/misc')
         shutil.copytree(ROOT / 'requirements', self.repo / 'requirements')
+        shutil.copy(ROOT / 'setup.py', self.repo)
         programs = {'python': PYTHON, 'c++': '#!/bin/sh\ncat >/dev/null\n'}
         for name, text in programs.items():
             (path / name).write_text(text)
@@ -48,16 +49,11 @@ class Machine:
 
     def start(self, *args, **env):
         (self.path / 'calls').write_text('')
-        defaults = dict(
-            PATH=os.environ['PATH'],
-            HOME=str(self.path / 'home'),
-            FAKE=str(self.path),
-            PYTHON=str(self.path / 'python'),
-            CXX=str(self.path / 'c++'),
-        )
+        paths = dict(HOME='home', FAKE='.', PYTHON='python', CXX='c++')
+        own = {key: str(self.path / name) for key, name in paths.items()}
         return subprocess.Popen(
             ['bash', self.repo / 'tools/misc/setup_env.sh', *args],
-            env={**defaults, **env},
+            env={'PATH': os.environ['PATH'], **own, **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -81,11 +77,6 @@ class Machine:
         assert err.startswith('setup: error: ') and err.count('\n') == 1
         assert not [*self.repo.glob('.venv*')]
         return err
-
-
-@pytest.fixture
-def machine(tmp_path):
-    return Machine(tmp_path)
 
 
 def test_does_what_there_is_to_do(machine):
@@ -132,15 +123,17 @@ def test_stopped_while_pip_is_at_work(machine, number):
 
 
 def test_one_line_tells_what_is_wrong(machine):
-    assert "unknown STACK 'torch'" in machine.fails('torch')
-    assert 'nowhere does not run' in machine.fails(PYTHON='nowhere')
-    assert 'no C++17 compiler (false)' in machine.fails(CXX='false')
+    for version, args, env, message in (
+        ('3.11', ['torch'], {}, "unknown STACK 'torch'"),
+        ('3.11', [], dict(PYTHON='nowhere'), 'nowhere does not run'),
+        ('3.11', [], dict(CXX='false'), 'no C++17 compiler (false)'),
+        ('3.9', [], {}, 'needs Python 3.10 to 3.12, but '),
+        ('3.12', ['openmmlab'], {}, 'needs Python 3.10 to 3.11'),
+    ):
+        (machine.path / 'version').write_text(version)
+        assert message in machine.fails(*args, **env)
     (machine.path / 'Python.h').unlink()
-    assert 'apt install python3.11-dev' in machine.fails()
-    (machine.path / 'version').write_text('3.9')
-    assert 'needs Python 3.10 to 3.12, but ' in machine.fails()
-    (machine.path / 'version').write_text('3.12')
-    assert 'needs Python 3.10 to 3.11' in machine.fails('openmmlab')
+    assert 'apt install python3.12-dev' in machine.fails()
 
 
 def test_without_a_home_nothing_comes_from_a_shared_folder(machine):
@@ -170,14 +163,10 @@ def test_no_network(machine):
 
 def requirements(name):
     lines = (ROOT / 'requirements' / name).read_text().splitlines()
-    return [
-        Requirement(line)
-        for line in lines
-        if line.strip() and not line.startswith('#')
-    ]
+    return [Requirement(line) for line in lines if line and line[0] != '#']
 
 
-@pytest.mark.parametrize('stack', STACKS)
+@pytest.mark.parametrize('stack', ['onedl', 'openmmlab'])
 def test_pins_meet_the_direct_requirements(stack):
     """One pin per package and Python, and it is what setup.py asks for."""
     for python in ('3.10', '3.11', '3.12'):
@@ -194,10 +183,7 @@ def test_pins_meet_the_direct_requirements(stack):
         for name in (f'{stack}.in', 'runtime.txt', 'tests.txt'):
             for requirement in requirements(name):
                 assert requirement.specifier.contains(pins[requirement.name])
-
-
-def test_package_asks_for_nothing_of_a_stack():
-    """Installing it into an environment with mmdet must replace nothing."""
+    # installing it into an environment with mmdet must replace nothing
     for requirement in requirements('runtime.txt'):
         assert not requirement.specifier
         assert not re.match('(onedl-)?mm', requirement.name)
