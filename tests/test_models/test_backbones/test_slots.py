@@ -3,11 +3,11 @@
 import copy
 import pickle
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import MODELS
 from networks import (
     Gate,
     Reader,
@@ -22,8 +22,6 @@ from networks import (
     train,
 )
 from torch import nn
-
-from mmba2m import HOSTS
 
 pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
 
@@ -198,34 +196,23 @@ def test_compiles_in_one_graph(host, depth):
         torch.testing.assert_close(compiled(x), stage(x))
 
 
-@pytest.mark.skipif('mmdet' not in HOSTS, reason='is of MMDetection')
 def test_a_backbone_of_ones_own():
-    """The examples of docs/attention.md."""
-    page = Path(__file__).parents[3] / 'docs/attention.md'
-    codes = re.findall(
-        r'^```python\n([^`]*class (\w+)\(\w+Mixin.*?)^```$',
+    """The example of docs/any_backbone.md."""
+    page = Path(__file__).parents[3] / 'docs/any_backbone.md'
+    (code,) = re.findall(
+        r'^```python\n([^`]*class \w+\(\w+Mixin.*?)^```$',
         page.read_text('utf-8'),
         re.M | re.S,
     )
-    registry = import_module('mmdet.registry').MODELS
-    options = dict(
-        BA2MRes2Net=dict(depth=50, scales=4, base_width=4),
-        AttentionRegNet=dict(
-            arch='regnetx_400mf',
-            attention=dict(type='BA2M', position='after_stage'),
-        ),
-    )
-    assert {name for _, name in codes} == {*options}
-    for code, name in codes:
-        exec(code, {})
-        try:
-            network = registry.build(dict(type=name, **options[name]))
-        finally:
-            registry._module_dict.pop(name)
-        stages = [f'layer{i}.ba2m' for i in (1, 2, 3, 4)]
-        assert network.attention_names == stages
-        images = make_images(2, size=64, dtype=torch.float32)
-        train(network)(images)[-1].square().mean().backward()
-        for i in stages:
-            for parameter in network.get_submodule(i).parameters():
-                assert parameter.grad is not None
+    exec(code, {})
+    name = 'AttentionTwoStages'
+    try:
+        network = MODELS.build(dict(type=name, attention=dict(type='BA2M')))
+    finally:
+        MODELS._module_dict.pop(name)
+    assert network.attention_names == ['first.ba2m', 'second.ba2m']
+    images = make_images(2, size=64, dtype=torch.float32)
+    train(network)(images)[-1].square().mean().backward()
+    for i in network.attention_names:
+        for parameter in network.get_submodule(i).parameters():
+            assert parameter.grad is not None
