@@ -27,7 +27,7 @@ def check_checkpoint(
         ValueError: If it does not fit, with the first names that differ.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+        model = model.get_submodule('module')
     try:
         loaded = get_weights(checkpoint)
     except ValueError as error:

@@ -51,8 +51,8 @@ def read_embedded_config(checkpoint: dict) -> Config:
             known = node.id == 'dict'
         if not known:
             raise ValueError(
-                f'the config in it is more than values, line {node.lineno}: '
-                f'{ast.unparse(node)}'
+                'the config in it is more than values, line '
+                f'{getattr(node, "lineno", "?")}: {ast.unparse(node)}'
             )
     exec(
         compile(tree, 'config', 'exec'),

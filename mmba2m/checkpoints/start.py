@@ -74,9 +74,9 @@ def to_ba2m_start(checkpoint: dict, cfg: Config) -> tuple[dict, list[str]]:
             report.append(
                 f'new: {name}, {len(keys)} weights, {numbers:,} numbers'
             )
-    uncounted = set(uncounted).difference(*new.values())
-    if uncounted:
-        report.append(f'new: {len(uncounted)} counters of batch norms')
+    counters = set(uncounted).difference(*new.values())
+    if counters:
+        report.append(f'new: {len(counters)} counters of batch norms')
     report += [f'not used: {k} {tuple(weights[k].shape)}' for k in unused]
     if cfg.model.backbone.get('style') == 'caffe':
         report.append(

@@ -2,7 +2,9 @@
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
 
 import mmengine.registry
 from mmengine.config import Config
@@ -49,9 +51,7 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
 
     if str(cfg.get('runner_type')).startswith(f'{_PACKAGE}.'):
         changes.append(f'no runner_type={cfg.pop("runner_type")}')
-    hooks = cfg.get('custom_hooks') or []
-    for hook in [hook for hook in hooks if _find(own, hook)]:
-        hooks.remove(hook)
+    for hook in _drop(cfg, 'custom_hooks', lambda hook: _find(own, hook)):
         changes.append(f'custom_hooks: no {hook["type"]}')
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if _find(own, hook) and _find_stock(own, names, hook) is None:
@@ -59,25 +59,29 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
             changes.append(f'default_hooks.{name}: no {hook["type"]}')
 
     for path, node in walk(cfg._cfg_dict):
-        plugins = node.get('plugins')
-        if isinstance(plugins, (list, tuple)) and _drop(
+        if isinstance(node.get('plugins'), (list, tuple)) and _drop(
             node, 'plugins', lambda plugin: _find(own, plugin['cfg']) is BA2M
         ):
             changes.append(f'{path}: no plugins that are BA2M')
         cls = _find(own, node) or object
-        if cls in (AttentionBackbone, AttentionMaps):
-            changes += _strip_base(path, node, cls)
-            continue
-        if issubclass(cls, AttentionMixin):
+        based = cls in (AttentionBackbone, AttentionMaps)
+        if based or issubclass(cls, AttentionMixin):
             if _drop(
                 node, 'attention', lambda e: find_attention(e['type']) is BA2M
             ):
                 changes.append(f'{path}: no attention that is BA2M')
+            elif based:
+                continue
             for key in ('ba2m_stages', 'ba2m_cfg'):
                 node.pop(key, None)
         elif not issubclass(cls, (BaseMetric, Hook)):
             continue
-        stock = _find_stock(own, names, node)
+        if not based:
+            stock = _find_stock(own, names, node)
+        elif 'attention' not in node:
+            stock = _take_base(path, node, cls)
+        else:
+            continue
         if stock is None and issubclass(cls, AttentionMixin):
             raise ValueError(
                 f'{path}: the backbone below {node["type"]} does not take '
@@ -90,47 +94,37 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
     nodes = walk(cfg._cfg_dict)
     left = [f'{path}: {n["type"]}' for path, n in nodes if _find(own, n)]
     imports = cfg.get('custom_imports') or {}
-    if not left and _PACKAGE in to_entries(imports.get('imports')):
-        _drop(imports, 'imports', lambda name: name == _PACKAGE)
+    if not left and _drop(imports, 'imports', lambda name: name == _PACKAGE):
         if 'imports' not in imports:
             cfg.pop('custom_imports')
         changes.append(f'custom_imports: no {_PACKAGE}')
     return cfg, changes, left
 
 
-def walk(node, path: str = '') -> Iterator[tuple[str, dict]]:
+def walk(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
     """Yields every dict of a config with its path, outer ones first."""
+    children: Iterable = ()
     if isinstance(node, dict):
         yield path, node
         children = list(node.items())
     elif isinstance(node, (list, tuple)):
-        children = list(enumerate(node))
-    else:
-        return
+        children = enumerate(node)
     for key, child in children:
         yield from walk(child, f'{path}.{key}' if path else str(key))
 
 
-def _strip_base(path, node, cls):
-    """Turns what names its base into that, if BA²M is all that it adds."""
-    if not _drop(
-        node, 'attention', lambda e: find_attention(e['type']) is BA2M
-    ):
-        return []
-    changes = [f'{path}: no attention that is BA2M']
-    if 'attention' not in node:
-        if node.get('base') is None:
-            raise ValueError(
-                f'{path}: in a list of necks, AttentionMaps gives the '
-                'weights of the others their names; only with base=… it can '
-                'be stripped'
-            )
-        base = find_class(node['base'])
-        if cls is AttentionMaps and 'in_channels' not in _parameters(base):
-            node.pop('in_channels')
-        changes.append(f'{path}: {node["type"]} → {node["base"]}')
-        node['type'] = node.pop('base')
-    return changes
+def _take_base(path, node, cls):
+    """Takes the name of what BA²M was added to."""
+    if node.get('base') is None:
+        raise ValueError(
+            f'{path}: in a list of necks, AttentionMaps gives the weights of '
+            'the others their names; only with base=… it can be stripped'
+        )
+    base = node.pop('base')
+    taken = _parameters(find_class(base))
+    if cls is AttentionMaps and 'in_channels' not in taken:
+        node.pop('in_channels')
+    return base
 
 
 def _registered(scope):
@@ -138,8 +132,7 @@ def _registered(scope):
     own, names = {}, {}
     roots = vars(mmengine.registry).values()
     roots = [root for root in roots if type(root) is Registry]
-    children = [child for root in roots for child in root.children.values()]
-    for registry in [*roots, *children]:
+    for registry in chain(roots, *(root.children.values() for root in roots)):
         for name, cls in registry.module_dict.items():
             full = f'{registry.scope}.{name}'
             short = name if registry.scope in (scope, 'mmengine') else full
@@ -181,20 +174,20 @@ def _parameters(cls):
     """The names that a class takes, those it hands on included."""
     names = {'_scope_', 'priority'}  # for the registry, for the runner
     for base in cls.__mro__:
-        if '__init__' in base.__dict__:
-            parameters = inspect.signature(base.__init__).parameters
-            names.update(parameters)
-            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        if '__init__' in vars(base):
+            spec = inspect.getfullargspec(base.__init__)
+            names.update(spec.args + spec.kwonlyargs)
+            if not spec.varkw:
                 break
     return names
 
 
 def _drop(node, key, is_ours):
-    """Takes entries out of a list, and an empty one; whether there were."""
+    """Takes entries, which it returns, out of a list, and an empty one."""
     entries = to_entries(node.get(key))
     kept = [entry for entry in entries if not is_ours(entry)]
     if not kept:
         node.pop(key, None)
     elif len(kept) < len(entries):
         node[key] = kept
-    return len(kept) < len(entries)
+    return [entry for entry in entries if is_ours(entry)]

@@ -9,16 +9,9 @@ def embed(text):
 
 
 def test_embedded_config_is_read_as_it_was():
-    cfg = Config(
-        {
-            'model': dict(type='A', nested=[dict(b=(1, -2.5), c=None)]),
-            'optim_wrapper': dict(
-                custom_keys={'backbone.layer1': dict(lr_mult=0.1)}
-            ),
-            'name': "it's",
-            'flag': True,
-        }
-    )
+    keys = {'backbone.layer1': dict(lr_mult=0.1)}
+    nested = [dict(b=(1, -2.5), c=None)]
+    cfg = Config(dict(model=nested, keys=keys, name="it's", flag=True))
     read = read_embedded_config(embed(cfg.pretty_text))
     assert read.to_dict() == cfg.to_dict()
 

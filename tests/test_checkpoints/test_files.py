@@ -3,7 +3,7 @@ import pickle
 import re
 import resource
 import signal
-from pathlib import Path
+from unittest.mock import ANY, Mock, call
 
 import pytest
 import torch
@@ -34,14 +34,20 @@ def safe_loading(monkeypatch):
 
 
 def test_mmengine_loads_so_where_a_program_says(tmp_path, safe_loading):
-    saved = dict(state_dict=dict(a=torch.ones(2)))
-    torch.save(saved, tmp_path / 'a.pth')
     path = str(tmp_path / 'a.pth')
+    torch.save(dict(a=torch.ones(2)), path)
     loaded = CheckpointLoader.load_checkpoint(path, 'cpu')
-    assert loaded['state_dict']['a'].tolist() == [1, 1]
+    assert loaded['a'].tolist() == [1, 1]
     torch.save(dict(a=print), path)
     with pytest.raises(pickle.UnpicklingError, match='holds print'):
         CheckpointLoader.load_checkpoint(path, 'cpu')
+    # what was handed on is not read again
+    read = dict(meta={})
+    with handed_on({path: read}), handed_on({'b.pth': dict()}):
+        assert load_checkpoint(path) is read
+        assert CheckpointLoader.load_checkpoint(path) is read
+    with pytest.raises(pickle.UnpicklingError):
+        load_checkpoint(path)
 
 
 def test_a_download_is_kept_and_loaded_safely(
@@ -69,15 +75,6 @@ def test_a_download_is_kept_and_loaded_safely(
         load_checkpoint('s3://a/b.pth')
 
 
-def test_what_was_handed_on_is_not_read_again(tmp_path, safe_loading):
-    path, read = tmp_path / 'a.pth', dict(meta={})
-    with handed_on({path: read}), handed_on({'b.pth': dict()}):
-        assert load_checkpoint(path) is read
-        assert CheckpointLoader.load_checkpoint(str(path)) is read
-    with pytest.raises(FileNotFoundError):
-        load_checkpoint(path)
-
-
 def test_weights_are_found_in_each_container():
     weights = {'a.b': torch.ones(2), 'c': torch.zeros(1)}
     wrapped = {f'module.{key}': value for key, value in weights.items()}
@@ -102,23 +99,18 @@ def test_what_are_no_weights_is_named(checkpoint, named):
 # Writing
 
 
-def test_a_write_replaces_the_file_at_its_end(tmp_path):
-    path = tmp_path / 'a.pth'
+def test_a_write_replaces_the_file_at_its_end_and_a_link_stays(tmp_path):
+    (tmp_path / 'elsewhere').mkdir()
+    path, link = tmp_path / 'elsewhere/a.pth', tmp_path / 'a.pth'
     path.write_bytes(b'old')
-    with atomic_write(path) as stream:
+    link.symlink_to(path)
+    with atomic_write(link) as stream:
         stream.write(b'new')
         stream.flush()
         assert path.read_bytes() == b'old'
     assert path.read_bytes() == b'new'
-    assert os.listdir(tmp_path) == ['a.pth']
-
-
-def test_a_link_stays_one(tmp_path):
-    (tmp_path / 'elsewhere').mkdir()
-    (tmp_path / 'a.pth').symlink_to(tmp_path / 'elsewhere/a.pth')
-    save_checkpoint(dict(a=1), tmp_path / 'a.pth')
-    assert (tmp_path / 'a.pth').is_symlink()
-    assert load_checkpoint(tmp_path / 'elsewhere/a.pth') == dict(a=1)
+    assert link.is_symlink()
+    assert os.listdir(path.parent) == ['a.pth']
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -138,21 +130,15 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_the_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    calls = []
-    sync, replace = os.fsync, os.replace
-
-    def fsync(descriptor):
-        calls.append('fsync')
-        sync(descriptor)
-
-    def rename(source, target):
-        calls.append((Path(source).name, Path(target).name))
-        replace(source, target)
-
-    monkeypatch.setattr(os, 'fsync', fsync)
-    monkeypatch.setattr(os, 'replace', rename)
-    save_checkpoint(dict(a=1), tmp_path / 'a.pth')
-    assert calls == ['fsync', ('a.pth' + PART_SUFFIX, 'a.pth'), 'fsync']
+    calls = Mock()
+    calls.fsync.side_effect, calls.replace.side_effect = os.fsync, os.replace
+    monkeypatch.setattr(os, 'fsync', calls.fsync)
+    monkeypatch.setattr(os, 'replace', calls.replace)
+    path = str(tmp_path / 'a.pth')
+    save_checkpoint(dict(a=1), path)
+    sync = call.fsync(ANY)
+    renamed = call.replace(path + PART_SUFFIX, path)
+    assert calls.mock_calls == [sync, renamed, sync]
 
 
 def test_a_killed_write_leaves_the_old_file(tmp_path):
@@ -173,20 +159,15 @@ def test_a_killed_write_leaves_the_old_file(tmp_path):
     assert load_checkpoint(path) == dict(a=2)
 
 
-def test_the_same_content_gives_the_same_bytes(tmp_path):
+def test_a_new_file_has_the_same_bytes_and_overwrites_none(tmp_path):
     content = dict(state_dict=dict(a=torch.arange(3.0)), meta=dict(b=1))
-    assert to_bytes(content) == to_bytes(content)
-    write_new_file(to_bytes(content), tmp_path / 'a.pth')
-    loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
-    assert loaded['state_dict']['a'].tolist() == [0, 1, 2]
-
-
-def test_no_file_is_overwritten(tmp_path):
     path = tmp_path / 'a.pth'
-    path.write_bytes(b'old')
+    write_new_file(to_bytes(content), path)
+    assert path.read_bytes() == to_bytes(content)
+    assert load_checkpoint(path)['state_dict']['a'].tolist() == [0, 1, 2]
     with pytest.raises(FileExistsError, match=r'a\.pth exists'):
         write_new_file(b'new', path)
-    assert path.read_bytes() == b'old'
+    assert path.read_bytes() == to_bytes(content)
     link = tmp_path / 'dangling.pth'
     link.symlink_to(tmp_path / 'gone.pth')
     with pytest.raises(FileExistsError, match=r'dangling\.pth'):

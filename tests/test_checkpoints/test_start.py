@@ -25,50 +25,30 @@ def build(cfg):
     return models.build(cfg.model.backbone)
 
 
-def make_torchvision(name='resnet18', **kwargs):
-    network = getattr(torchvision.models, name)(weights=None, **kwargs)
+def make_torchvision(name='resnet18'):
+    network = getattr(torchvision.models, name)(weights=None)
     for key, tensor in network.state_dict().items():
         if 'running_var' in key:
             tensor.uniform_(0.5, 1.5)
         elif 'running_mean' in key:
             tensor.normal_(std=0.1)
-    network.eval()
-    return network
+    return network.eval()
 
 
-def torchvision_features(network, x):
-    x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
-    features = []
-    for layer in (
-        network.layer1,
-        network.layer2,
-        network.layer3,
-        network.layer4,
-    ):
-        x = layer(x)
-        features.append(x)
-    return features
+def assert_started(start, weights):
+    """Whether a start has these weights, bit for bit, and no others."""
+    assert start['state_dict'].keys() == {f'backbone.{k}' for k in weights}
+    for key, value in weights.items():
+        assert torch.equal(start['state_dict'][f'backbone.{key}'], value)
 
 
-def width_option(host, width):
-    return {
-        dict(mmdet='base_width', mmpretrain='width_per_group')[host]: width
-    }
-
-
-@pytest.mark.parametrize(
-    ('name', 'depth', 'ours'),
-    [
-        ('resnet18', 18, 'BA2MResNet'),
-        ('resnext50_32x4d', 50, 'BA2MResNeXt'),
-    ],
-)
-def test_features_of_torchvision_are_kept(host, name, depth, ours, tmp_path):
+@pytest.mark.parametrize('name', ['resnet18', 'resnext50_32x4d'])
+def test_features_of_torchvision_are_kept(host, name, tmp_path):
     theirs = make_torchvision(name)
-    options = {}
-    if ours == 'BA2MResNeXt':
-        options = dict(groups=32, **width_option(host, 4))
-    cfg = make_config(host, ours, depth, **options)
+    cfg = make_config(host)
+    if name != 'resnet18':
+        width = dict(mmdet='base_width', mmpretrain='width_per_group')[host]
+        cfg = make_config(host, 'BA2MResNeXt', 50, groups=32, **{width: 4})
     start, _ = to_ba2m_start(theirs.state_dict(), cfg)
     path = str(tmp_path / 'start.pth')
     torch.save(start, path)
@@ -82,56 +62,53 @@ def test_features_of_torchvision_are_kept(host, name, depth, ours, tmp_path):
     network.eval()
     images = torch.randn(2, 3, 64, 64) * torch.tensor([1, 2]).view(2, 1, 1, 1)
     with torch.no_grad():
-        expected = torchvision_features(theirs, images)
-        found = network(images)
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
-        assert one.std() > 0.01
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
+        for i, found in enumerate(network(images), 1):
+            x = getattr(theirs, f'layer{i}')(x)
+            torch.testing.assert_close(found, x, rtol=1e-6, atol=1e-6)
+            assert found.std() > 0.01
+    assert i == 4
 
 
 def test_the_report_accounts_for_every_weight(host):
-    theirs = make_torchvision()
-    state = theirs.state_dict()
-    start, report = to_ba2m_start(
-        dict(model=state, epoch=3), make_config(host)
-    )
+    state = make_torchvision().state_dict()
+    cfg = make_config(host)
+    start, report = to_ba2m_start(dict(model=state, epoch=3), cfg)
     kept = {key: value for key, value in state.items() if key[:3] != 'fc.'}
-    assert start['state_dict'].keys() == {f'backbone.{key}' for key in kept}
-    for key, value in kept.items():
-        assert torch.equal(start['state_dict'][f'backbone.{key}'], value)
+    assert_started(start, kept)
     numbers = sum(value.numel() for value in kept.values())
     assert report[0] == (
         f'matched: {len(kept)} of {len(kept)} weights for BA2MResNet, '
         f'{numbers:,} numbers'
     )
-    own = build(make_config(host)).state_dict()
+    own = build(cfg).state_dict()
     for i in (1, 2, 3, 4):
         added = [v for k, v in own.items() if k.startswith(f'layer{i}.ba2m.')]
         assert report[i] == (
             f'new: layer{i}.ba2m, {len(added)} weights, '
             f'{sum(value.numel() for value in added):,} numbers'
         )
-    assert report[5:] == [
-        'not used: fc.weight (1000, 512)',
-        'not used: fc.bias (1000,)',
-    ]
+    unused = ['fc.weight (1000, 512)', 'fc.bias (1000,)']
+    assert report[5:] == [f'not used: {one}' for one in unused]
+
+    # old checkpoints have no counters
+    state = {k: v for k, v in state.items() if not k.endswith('_tracked')}
+    _, report = to_ba2m_start(state, cfg)
+    assert report[0].startswith(f'matched: {len(state) - 2} of')
+    assert report[5] == 'new: 20 counters of batch norms'
 
 
 def test_networks_of_the_hosts_lose_prefix_and_head(host):
-    plain = build(make_config(host, 'ResNet'))
-    state = {
-        **{f'module.backbone.{k}': v for k, v in plain.state_dict().items()},
-        'module.head.fc.weight': torch.zeros(7, 512),
-    }
+    plain = build(make_config(host, 'ResNet')).state_dict()
+    state = {f'module.backbone.{key}': v for key, v in plain.items()}
+    state['module.head.fc.weight'] = torch.zeros(7, 512)
     start, report = to_ba2m_start(dict(state_dict=state), make_config(host))
-    for key, value in plain.state_dict().items():
-        assert torch.equal(start['state_dict'][f'backbone.{key}'], value)
-    assert len(start['state_dict']) == len(plain.state_dict())
+    assert_started(start, plain)
     assert report[-1] == 'not used: head.fc.weight (7, 512)'
     # modules that the checkpoint has are kept
-    network = build(make_config(host))
-    start, report = to_ba2m_start(network.state_dict(), make_config(host))
-    assert len(start['state_dict']) == len(network.state_dict())
+    own = build(make_config(host)).state_dict()
+    start, report = to_ba2m_start(own, make_config(host))
+    assert_started(start, own)
     assert len(report) == 1
 
 
@@ -147,40 +124,28 @@ def test_attention_inside_blocks_starts_anew(host):
     state = make_torchvision('resnet50').state_dict()
     start, report = to_ba2m_start(state, cfg)
     new = [line.split()[1].strip(',') for line in report if line[:3] == 'new']
-    blocks = [f'layer4.{j}' for j in range(3)]
-    assert sorted(new) == sorted(
-        ['layer1.ba2m']
-        + [f'{block}.ba2m' for block in blocks]
-        + [f'{block}.context_block' for block in blocks]
-    )
+    inside = [
+        f'layer4.{block}.{name}'
+        for block in range(3)
+        for name in ('ba2m', 'context_block')
+    ]
+    assert sorted(new) == ['layer1.ba2m', *inside]
     assert not any('context_block' in key for key in start['state_dict'])
-
-
-def test_old_checkpoints_have_no_counters(host):
-    state = {
-        key: value
-        for key, value in make_torchvision().state_dict().items()
-        if not key.endswith('num_batches_tracked')
-    }
-    _, report = to_ba2m_start(state, make_config(host))
-    assert report[0].startswith(f'matched: {len(state) - 2} of')
-    assert report[5] == 'new: 20 counters of batch norms'
+    # strides elsewhere are noted
+    assert not any('caffe' in line for line in report)
+    cfg.model.backbone.style = 'caffe'
+    assert 'caffe' in to_ba2m_start(state, cfg)[1][-1]
 
 
 @pytest.mark.parametrize(
-    ('name', 'options', 'named'),
+    'name, options, named',
     [
-        ('resnet34', dict(), r'unexpected: layer1\.2\.conv1\.weight'),
-        (
-            'resnet18',
-            dict(depth=34),
-            r'missing: layer1\.2\.conv1\.weight, .*, …$',
-        ),
+        ('resnet34', {}, r'unexpected: layer1\.2\.conv1\.weight'),
+        ('resnet18', dict(depth=34), r'missing: layer1\.2\.conv1\.w.*, …$'),
         (
             'resnext50_32x4d',
             dict(depth=50),
-            r'layer1\.0\.conv1\.weight is \(128, 64, 1, 1\), not '
-            r'\(64, 64, 1, 1\)',
+            r'layer1\.0\.conv1\.weight is \(128, 64, 1, 1\), not \(64, 64, ',
         ),
         (
             'resnet18',
@@ -191,22 +156,12 @@ def test_old_checkpoints_have_no_counters(host):
 )
 def test_other_networks_are_refused_by_name(host, name, options, named):
     state = make_torchvision(name).state_dict()
-    with pytest.raises(ValueError, match='does not fit the backbone') as error:
+    with pytest.raises(ValueError, match='not fit the backbone.*' + named):
         to_ba2m_start(state, make_config(host, **options))
-    error.match(named)
 
 
 def test_configs_without_the_module_are_refused(host):
-    state = make_torchvision().state_dict()
     with pytest.raises(ValueError, match='config, ResNet, has no BA2M'):
-        to_ba2m_start(state, make_config(host, 'ResNet'))
+        to_ba2m_start({}, make_config(host, 'ResNet'))
     with pytest.raises(ValueError, match=r'no model\.backbone'):
-        to_ba2m_start(state, Config(dict(default_scope=host)))
-
-
-def test_strides_elsewhere_are_noted(host):
-    state = make_torchvision('resnet50').state_dict()
-    _, report = to_ba2m_start(state, make_config(host, depth=50))
-    assert not any('caffe' in line for line in report)
-    cfg = make_config(host, depth=50, style='caffe')
-    assert 'caffe' in to_ba2m_start(state, cfg)[1][-1]
+        to_ba2m_start({}, Config(dict(default_scope=host)))
