@@ -1,7 +1,6 @@
 import pytest
 import torch
 from attention_checks import assert_equal, norm, randomize, unequal_samples
-from torch import nn
 
 from mmba2m.models.attentions.norm import BranchNorm
 
@@ -88,10 +87,7 @@ def test_an_empty_batch_passes_as_through_a_convolution(cfg, size, training):
         assert torch.equal(value, before[key])
 
 
-def test_no_norm_and_a_frozen_norm():
+def test_no_norm():
     layer = BranchNorm(None, 4, pooled=True)
     x = torch.randn(1, 4, 1, 1)
     assert layer(x) is x and not list(layer.parameters())
-    layer = BranchNorm(dict(type='BN', requires_grad=False), 4)
-    assert isinstance(layer.norm, nn.BatchNorm2d)
-    assert not any(p.requires_grad for p in layer.parameters())
