@@ -17,7 +17,7 @@ def join_group(launcher: str, device: str, env_cfg: dict) -> None:
     Where there are GPUs it only counts them.
 
     Args:
-        launcher: 'pytorch', or another of MMEngine's.
+        launcher: One of MMEngine's.
         device: What MMEngine computes on, e.g. 'cpu'.
         env_cfg: That of the config; ``dist_cfg.timeout`` holds, in seconds.
 
@@ -40,11 +40,10 @@ def join_group(launcher: str, device: str, env_cfg: dict) -> None:
             f'--launcher {launcher} needs GPUs, and PyTorch sees none; on '
             'the CPU, take tools/dist_*.sh or tools/slurm_*.sh'
         )
-    kwargs = {}
-    seconds = env_cfg.get('dist_cfg', {}).get('timeout')
-    if seconds is not None:
-        kwargs['timeout'] = timedelta(seconds=seconds)
-    torch.distributed.init_process_group('gloo', **kwargs)
+    seconds = env_cfg.get('dist_cfg', {}).get('timeout') or 1800  # as PyTorch
+    torch.distributed.init_process_group(
+        'gloo', timeout=timedelta(seconds=seconds)
+    )
 
 
 def wrap_on_cpu(cfg: dict, wrapper_cfg: dict | None, model: nn.Module):
@@ -56,19 +55,14 @@ def wrap_on_cpu(cfg: dict, wrapper_cfg: dict | None, model: nn.Module):
 
     Args:
         cfg: The config; its ``sync_bn`` and ``find_unused_parameters`` hold.
-        wrapper_cfg: Its ``model_wrapper_cfg``, which holds as well.
+        wrapper_cfg: Its ``model_wrapper_cfg``, by default of
+            MMDistributedDataParallel.
         model: The model.
-
-    Returns:
-        MMDistributedDataParallel: By default; without device ids.
     """
     layers = dict(model.named_modules())
     model = revert_sync_batchnorm(model)
-    which = [
-        name
-        for name, layer in model.named_modules()
-        if layer is not layers[name]
-    ]
+    after = model.named_modules()
+    which = [name for name, layer in after if layer is not layers[name]]
     if cfg.get('sync_bn') is not None:
         which.append(f'sync_bn={cfg["sync_bn"]!r} of the config')
     if which:

@@ -21,13 +21,9 @@ def set_random_state(*key: int) -> None:
 
 
 class SeededBatch:
-    """Indices of a batch. Who iterates over them has its random state set.
+    """Indices of a batch that set the random state as they are iterated over.
 
-    That is the process that loads the samples, right before it does.
-
-    Args:
-        indices: What the batch sampler gave.
-        key: See :func:`set_random_state`.
+    That is in the process that loads the samples, right before it does.
     """
 
     def __init__(self, indices: list, key: tuple[int, ...]):
@@ -50,7 +46,7 @@ class SeededBatchSampler:
     matters, and a run can go on in the middle.
 
     Args:
-        batch_sampler: The batch sampler that picks the samples.
+        batch_sampler: Picks the samples.
         seed: Seed of the run.
         rank: Rank of the process.
         endless: Whether to begin anew at the end, as iteration-based

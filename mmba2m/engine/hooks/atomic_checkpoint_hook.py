@@ -23,12 +23,7 @@ class AtomicBackend(LocalBackend):
         self.outdated = []
 
     def put(self, obj, filepath):
-        """Writes a file, see :func:`mmba2m.checkpoints.files.atomic_write`.
-
-        Args:
-            obj (bytes): Its content.
-            filepath (str | Path): Its path; missing folders are created.
-        """
+        """Writes a file, and creates the folders that are missing."""
         mkdir_or_exist(os.path.dirname(filepath))
         with atomic_write(filepath) as stream:
             stream.write(obj)
@@ -52,21 +47,15 @@ class AtomicCheckpointHook(CheckpointHook):
     must hold one checkpoint more than ``max_keep_ckpts`` and the best one.
 
     Args:
-        **kwargs: Arguments of MMEngine's CheckpointHook. ``out_dir`` is a
-            local folder.
+        **kwargs: Those of MMEngine's; ``out_dir`` is a local folder.
 
     Raises:
-        ValueError: If another storage is asked for, where MMEngine's own hook
-            is the right one.
+        ValueError: If another storage is asked for: take MMEngine's hook.
     """
 
     def __init__(self, **kwargs):
-        remote = '://' in str(kwargs.get('out_dir'))
-        if (
-            remote
-            or kwargs.get('backend_args')
-            or 'file_client_args' in kwargs
-        ):
+        others = kwargs.get('backend_args') or 'file_client_args' in kwargs
+        if others or '://' in str(kwargs.get('out_dir')):
             raise ValueError(
                 'AtomicCheckpointHook saves to local folders; for other '
                 "storage take type='CheckpointHook'"
@@ -108,9 +97,8 @@ class AtomicCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            with atomic_write(
-                os.path.join(runner.work_dir, 'last_checkpoint')
-            ) as stream:
+            pointer = os.path.join(runner.work_dir, 'last_checkpoint')
+            with atomic_write(pointer) as stream:
                 stream.write(self.last_ckpt.encode())
         self._remove_outdated()
 

@@ -17,9 +17,9 @@ class BA2MAnnealHook(Hook):
     keeps it, and a resumed run takes it from the iteration.
 
     Args:
-        begin (float): Fraction of the run at which λ leaves 1, in [0, 1).
+        begin: Fraction of the run at which λ leaves 1, in [0, 1).
             Defaults to 0.5.
-        end (float): Fraction of the run from which λ is 0, in (begin, 1].
+        end: Fraction of the run from which λ is 0, in (begin, 1].
             Defaults to 0.8.
 
     Raises:

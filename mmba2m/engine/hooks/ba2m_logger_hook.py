@@ -47,14 +47,12 @@ class BA2MLoggerHook(Hook):
     samples, the entropy is the mean over ranks, and the normaliser that of
     the first rank.
 
-    Nothing listens to the modules in the iterations in between, and there is
-    nothing to do in a network without. Compiled code (``compile`` of the
-    config) cannot be listened to: normaliser and λ are recorded, and a
-    warning says so.
+    Nothing listens to the modules in the iterations in between. Compiled code
+    (``compile`` of the config) cannot be listened to: normaliser and λ are
+    recorded, and a warning says so.
 
     Args:
-        interval (int): Iterations from one record to the next. Defaults to
-            50.
+        interval: Iterations from one record to the next. Defaults to 50.
 
     Raises:
         ValueError: If ``interval`` is no whole number from 1 on.
@@ -118,13 +116,12 @@ class BA2MLoggerHook(Hook):
             return
         for module in self.modules.values():
             vars(module).pop('weigh', None)
+        own = {
+            name: [values.cpu().double() for values in pair]
+            for name, pair in self.seen.items()
+        }
         # one collective, whichever modules have run
-        seen = all_gather_object(
-            {
-                name: [values.cpu().double() for values in pair]
-                for name, pair in self.seen.items()
-            }
-        )
+        seen = all_gather_object(own)
         self.seen = {}
         if not is_main_process():
             return
@@ -135,9 +132,8 @@ class BA2MLoggerHook(Hook):
                 sar, weight = map(torch.cat, zip(*ranks, strict=True))
                 samples[f'ba2m_sar/{name}'] = sar
                 samples[f'ba2m_weight/{name}'] = weight
-                batches = [own for own, _ in ranks]
-                if module.sync_batch:
-                    batches = [sar]
+                apart = [one for one, _ in ranks]
+                batches = [sar] if module.sync_batch else apart
                 for key, value in _describe(sar, weight, batches).items():
                     scalars[f'ba2m_{key}/{name}'] = value
             normalizer = module.running_normalizer.item()
@@ -156,16 +152,7 @@ def _is_compiled(runner):
 
 
 def _describe(sar, weight, batches):
-    """Returns the scalars of a module.
-
-    Args:
-        sar (Tensor): Shape (N,).
-        weight (Tensor): Shape (N,).
-        batches (list[Tensor]): The SARs again, as they were normalised.
-
-    Returns:
-        dict[str, float]: By quantity.
-    """
+    """Scalars of a module; batches are the SARs, as they were normalised."""
     entropy = sum(map(_normalized_entropy, batches)) / len(batches)
     return dict(
         sar_mean=sar.mean().item(),

@@ -18,27 +18,20 @@ class ChannelsLastHook(Hook):
     In distributed training the model is wrapped before a hook can act, and
     DistributedDataParallel has laid out its buckets as NCHW by then: at the
     first iteration it would hand back permuted gradients. Not so where
-    gradients are views of the buckets::
-
-        model_wrapper_cfg = dict(
-            type='MMDistributedDataParallel',
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-        )
+    gradients are views of the buckets (``gradient_as_bucket_view=True`` in
+    ``model_wrapper_cfg``).
 
     Raises:
         TypeError: If the model has operators of MMCV, as detectors have. They
             take the numbers of a map to lie as NCHW and, with any other
             layout, compute something else (RoIAlign of MMCV 2.1 and 2.3).
-        ValueError: If the model is wrapped in another way than above.
+        ValueError: If the model is wrapped without that.
     """
 
     def before_run(self, runner):
         """Converts the model in place."""
-        wrapped = is_model_wrapper(runner.model)
-        if wrapped and not getattr(
-            runner.model, 'gradient_as_bucket_view', False
-        ):
+        views = getattr(runner.model, 'gradient_as_bucket_view', False)
+        if is_model_wrapper(runner.model) and not views:
             raise ValueError(
                 'ChannelsLastHook: the first gradients of a distributed run '
                 'would be wrong. Set model_wrapper_cfg=dict('

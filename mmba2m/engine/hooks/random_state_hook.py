@@ -5,10 +5,7 @@ from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import BatchSampler
 
-from mmba2m.engine.seeded_sampler import (
-    SeededBatchSampler,
-    set_random_state,
-)
+from mmba2m.engine.seeded_sampler import SeededBatchSampler, set_random_state
 from mmba2m.registry import HOOKS
 
 INFO = 'random_state'
@@ -118,17 +115,17 @@ class RandomStateHook(Hook):
 
     def _is_same(self, runner, saved):
         """Whether the samples fall into the same batches as before."""
-        if all(
-            saved[key] == self.info[key]
-            for key in ('world_size', 'epoch_length')
-        ):
+        (ranks, length), now = (
+            (info['world_size'], info['epoch_length'])
+            for info in (saved, self.info)
+        )
+        if (ranks, length) == now:
             return True
         runner.logger.warning(
-            'RandomStateHook: the checkpoint is of a run with '
-            f'{saved["world_size"]} process(es) and {saved["epoch_length"]} '
-            f'iterations an epoch, this one has {self.info["world_size"]} and '
-            f'{self.info["epoch_length"]}: training goes on, but not with '
-            'the batches it would have had'
+            f'RandomStateHook: the checkpoint is of a run with {ranks} '
+            f'process(es) and {length} iterations an epoch, this one has '
+            f'{now[0]} and {now[1]}: training goes on, but not with the '
+            'batches it would have had'
         )
         return False
 
@@ -152,13 +149,12 @@ def _build_samplers(runner, loader, saved):
     sampler = DATA_SAMPLERS.build(
         cfg['sampler'], default_args=dict(dataset=loader.dataset, seed=seed)
     )
-    if cfg.get('batch_sampler') is None:
-        return sampler, BatchSampler(
-            sampler, cfg.get('batch_size', 1), cfg.get('drop_last', False)
-        )
+    default = dict(type=BatchSampler, drop_last=cfg.get('drop_last', False))
     return sampler, DATA_SAMPLERS.build(
-        cfg['batch_sampler'],
-        default_args=dict(sampler=sampler, batch_size=cfg['batch_size']),
+        cfg.get('batch_sampler') or default,
+        default_args=dict(
+            sampler=sampler, batch_size=cfg.get('batch_size', 1)
+        ),
     )
 
 

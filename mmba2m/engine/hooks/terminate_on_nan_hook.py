@@ -15,12 +15,11 @@ class TerminateOnNaNHook(Hook):
     then, so this costs nothing, and no checkpoint is written after a bad one.
 
     Mixed precision overflows now and then; its loss scaler skips the step,
-    and the weights stay as they were. With a loss scaler a run ends only
-    after ``patience`` bad losses in a row.
+    and the weights stay as they were.
 
     Args:
-        patience (int): With a loss scaler, how many iterations in a row with
-            a bad loss end the run. Defaults to 50.
+        patience: With a loss scaler, how many bad losses in a row end the
+            run. Defaults to 50.
 
     Raises:
         FloatingPointError: At the iteration, with the losses and the paths of
@@ -38,15 +37,10 @@ class TerminateOnNaNHook(Hook):
         """Looks at the losses."""
         before, self.images = self.images, ', '.join(_names(data_batch))
         # of what has 'loss' in its name, MMEngine makes the sum
-        losses = {
-            name: value.item() if hasattr(value, 'item') else value
-            for name, value in outputs.items()
-            if 'loss' in name
-        }
         bad = [
-            f'{name} is {value}'
-            for name, value in losses.items()
-            if not math.isfinite(value)
+            f'{name} is {float(value)}'
+            for name, value in outputs.items()
+            if 'loss' in name and not math.isfinite(value)
         ]
         self.in_a_row = self.in_a_row + 1 if bad else 0
         scaled = hasattr(runner.optim_wrapper, 'loss_scaler')
@@ -63,7 +57,7 @@ class TerminateOnNaNHook(Hook):
 def _names(data_batch):
     """Yields the paths of the images of a batch, or else their numbers."""
     known = isinstance(data_batch, dict)
-    samples = data_batch.get('data_samples') or () if known else ()
+    samples = (known and data_batch.get('data_samples')) or ()
     if isinstance(samples, dict):  # one list for each branch
         samples = [one for branch in samples.values() for one in branch]
     for sample in samples:

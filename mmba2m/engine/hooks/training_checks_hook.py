@@ -1,4 +1,4 @@
-"""Warns of what else goes wrong in silence while a network trains."""
+"""Warnings of what a training run does not show."""
 
 from mmengine.hooks import Hook
 
@@ -9,13 +9,8 @@ from .ba2m_anneal_hook import BA2MAnnealHook
 
 # what moves while a run goes on
 PROGRESS = (
-    'last_step',
-    '_global_step',
-    '_last_value',
-    'verbose',
-    'cooldown_counter',
-    'best',
-    'num_bad_epochs',
+    *('last_step', '_global_step', '_last_value', 'verbose'),
+    *('cooldown_counter', 'best', 'num_bad_epochs'),
 )
 
 
@@ -30,8 +25,7 @@ class TrainingChecksHook(Hook):
     - A detector that finds nothing has no metric, and no best checkpoint.
     """
 
-    def __init__(self):
-        self.metrics = None
+    metrics = None
 
     def before_train(self, runner):
         """Looks for modules that are off."""
@@ -64,12 +58,7 @@ class TrainingChecksHook(Hook):
             )
 
     def after_load_checkpoint(self, runner, checkpoint):
-        """Compares the schedulers of the config with those of a resumed run.
-
-        Args:
-            runner (Runner): With its schedulers built, and not yet restored.
-            checkpoint (dict): The checkpoint.
-        """
+        """Compares the config's schedulers, not yet restored, with those."""
         if not runner.cfg.get('resume'):
             return
         new = _by_name(runner.param_schedulers)
@@ -107,15 +96,14 @@ def _by_name(schedulers):
 
 
 def _describe(new, saved):
-    changes = []
-    for key in new:
-        if key in PROGRESS or callable(new[key]):
-            continue
-        old, now = _readable(saved.get(key, 'nothing')), _readable(new[key])
-        if old != now:
-            name = 'lr' if key == 'base_values' else key
-            changes.append(f'{name} {old} instead of {now}')
-    return ', '.join(changes)
+    return ', '.join(
+        f'{"lr" if key == "base_values" else key} {old} instead of {now}'
+        for key in new
+        if key not in PROGRESS
+        and not callable(new[key])
+        and (old := _readable(saved.get(key, 'nothing')))
+        != (now := _readable(new[key]))
+    )
 
 
 def _readable(value):

@@ -6,7 +6,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.structures import BaseDataElement
 from torch import nn
-from toy_training import fit
+from toy_training import BY_ITER, SGD, fit
 
 from mmba2m.engine.hooks import TerminateOnNaNHook
 
@@ -29,30 +29,23 @@ class Toy(BaseModel):
         )
 
 
+def sample(**metainfo):
+    return BaseDataElement(metainfo=metainfo)
+
+
 def train(tmp_path, values, optim_wrapper=None, patience=50):
     """Trains on batches of two, and returns the runner."""
     data = [
         dict(
             inputs=torch.tensor([float(value)]),
-            data_samples=BaseDataElement(metainfo=dict(img_path=f'{i}.jpg')),
+            data_samples=sample(img_path=f'{i}.jpg'),
         )
         for i, value in enumerate(values)
     ]
-    return fit(
-        tmp_path,
-        Toy(),
-        data,
-        hooks=[dict(type='mmba2m.TerminateOnNaNHook', patience=patience)],
-        optim_wrapper=optim_wrapper
-        or dict(optimizer=dict(type='SGD', lr=0.1), clip_grad={'max_norm': 1}),
-        default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)
-        ),
-    )
-
-
-def test_finite_losses_train_on(tmp_path):
-    assert train(tmp_path, range(6)).iter == 3
+    hook = dict(type='mmba2m.TerminateOnNaNHook', patience=patience)
+    optim = optim_wrapper or dict(SGD, clip_grad=dict(max_norm=1))
+    settings = dict(optim_wrapper=optim, default_hooks=BY_ITER)
+    return fit(tmp_path, Toy(), data, hooks=[hook], **settings)
 
 
 @pytest.mark.parametrize('bad', ['nan', 'inf'])
@@ -77,82 +70,56 @@ class Scaled(AmpOptimWrapper):
         self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=init_scale)
 
 
+SCALED = dict(SGD, type=Scaled)
 needs_cpu_scaler = pytest.mark.skipif(
     not hasattr(torch.amp, 'GradScaler'),
     reason='this torch scales losses on GPUs only',
 )
 
 
-def scaled(init_scale=1.0):
-    optimizer = dict(type='SGD', lr=0.1)
-    return dict(type=Scaled, optimizer=optimizer, init_scale=init_scale)
-
-
-def weights(runner):
-    return torch.cat([p.detach().ravel() for p in runner.model.parameters()])
-
-
 @needs_cpu_scaler
-def test_skipped_steps_of_a_scaler_do_not_end_the_run(tmp_path):
-    values = [1, 2, 3, 'nan', 5, 'inf', 7, 8]
-    runner = train(tmp_path, values, scaled(), patience=3)
-    assert runner.iter == 4
-    assert weights(runner).isfinite().all()
-
-
-@needs_cpu_scaler
-def test_overflowing_gradients_do_not_end_the_run(tmp_path):
-    runner = train(tmp_path, range(1, 21), scaled(2.0**127), patience=1)
-    assert runner.iter == 10
+@pytest.mark.parametrize(
+    ('values', 'scale', 'patience'),
+    [
+        ([1, 2, 3, 'nan', 5, 'inf', 7, 8], 1.0, 3),  # in the losses
+        (range(1, 21), 2.0**127, 1),  # in the gradients
+    ],
+)
+def test_skipped_steps_of_a_scaler_do_not_end_the_run(
+    tmp_path, values, scale, patience
+):
+    runner = train(tmp_path, values, dict(SCALED, init_scale=scale), patience)
+    assert runner.iter == len(values) / 2
     # a skipped step halves the scale
-    assert 0 < runner.optim_wrapper.loss_scaler.get_scale() < 2.0**127
-    assert weights(runner).isfinite().all()
+    assert 0 < runner.optim_wrapper.loss_scaler.get_scale() < scale
+    for parameter in runner.model.parameters():
+        assert parameter.isfinite().all()
 
 
 @needs_cpu_scaler
 def test_lasting_nan_ends_a_run_with_a_scaler(tmp_path):
+    # the third iteration starts the count anew
     values = [1, 2, 'nan', 4, 5, 6, *['nan'] * 20]
     with pytest.raises(FloatingPointError) as caught:
-        train(tmp_path, values, scaled(), patience=4)
+        train(tmp_path, values, SCALED, patience=4)
     assert str(caught.value).startswith(
         'iteration 7: loss is nan, loss_data is nan for 4 iterations. '
         'Images: 12.jpg, 13.jpg;'
     )
 
 
-def test_a_good_loss_between_starts_the_count_anew():
-    hook = TerminateOnNaNHook(patience=3)
-    runner = SimpleNamespace(
-        iter=0, optim_wrapper=SimpleNamespace(loss_scaler=None)
-    )
-    batch = dict(data_samples=[])
-    for loss in (NAN, NAN, 1.0, NAN, torch.tensor(NAN)):
-        hook.after_train_iter(runner, 0, batch, dict(loss=loss))
-    with pytest.raises(FloatingPointError, match='for 3 iterations'):
-        hook.after_train_iter(runner, 0, batch, dict(loss=float('inf')))
-
-
-def sample(**metainfo):
-    return BaseDataElement(metainfo=metainfo)
-
-
 @pytest.mark.parametrize(
-    'samples, expected',
+    ('samples', 'expected'),
     [
         ([sample(img_path='a.jpg', img_id=1), sample(img_id=2)], 'a.jpg, 2'),
         ([sample(sample_idx=7), sample()], '7'),
-        (
-            dict(sup=[sample(img_path='a')], unsup=[sample(img_path='b')]),
-            'a, b',
-        ),
+        (dict(x=[sample(img_path='a')], y=[sample(img_path='b')]), 'a, b'),
         ([], 'unknown'),
         (None, 'unknown'),
     ],
 )
 def test_images_of_any_batch_are_named(samples, expected):
     runner = SimpleNamespace(iter=0, optim_wrapper=None)
-    with pytest.raises(FloatingPointError) as caught:
-        TerminateOnNaNHook().after_train_iter(
-            runner, 0, dict(data_samples=samples), dict(loss=NAN)
-        )
-    assert f'Images: {expected};' in str(caught.value)
+    batch = dict(data_samples=samples)
+    with pytest.raises(FloatingPointError, match=f'Images: {expected};'):
+        TerminateOnNaNHook().after_train_iter(runner, 0, batch, dict(loss=NAN))

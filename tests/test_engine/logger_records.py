@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from mmengine.visualization import Visualizer
 from tensorboard.backend.event_processing.event_accumulator import (
@@ -21,31 +22,28 @@ def backends_of(*names):
 def lines_of(work_dir, name='ba2m.json'):
     return [
         json.loads(line)
-        for path in sorted(work_dir.glob(f'*/vis_data/{name}'))
+        for path in sorted(work_dir.glob(f'**/vis_data/{name}'))
         for line in path.read_text().splitlines()
     ]
 
 
 def read_events(work_dir):
     """Scalars and histograms of TensorBoard, by tag and step."""
-    scalars, histograms = {}, {}
+    found = {}
     for path in sorted(work_dir.rglob('events.out.tfevents.*')):
         events = EventAccumulator(str(path), size_guidance=dict(histograms=0))
-        tags = events.Reload().Tags()
-        for tag in tags['scalars']:
-            found = {event.step: event.value for event in events.Scalars(tag)}
-            scalars.setdefault(tag, {}).update(found)
-        for tag in tags['histograms']:
-            found = {
-                event.step: event.histogram_value
-                for event in events.Histograms(tag)
-            }
-            histograms.setdefault(tag, {}).update(found)
-    return scalars, histograms
+        events.Reload()
+        fields = dict(Scalars='value', Histograms='histogram_value')
+        for kind, field in fields.items():
+            for tag in events.Tags()[kind.lower()]:
+                for event in getattr(events, kind)(tag):
+                    value = getattr(event, field)
+                    found.setdefault(tag, {})[event.step] = value
+    return found
 
 
 def record(model, x, folder, backends=None, forward=None, cfg=None):
-    """One iteration; returns the line of ba2m.json."""
+    """One iteration; returns the line of ba2m.json, if any, and warnings."""
     warnings = []
     runner = SimpleNamespace(
         model=model,
@@ -65,11 +63,23 @@ def record(model, x, folder, backends=None, forward=None, cfg=None):
     (forward or model)(x).sum().backward()
     hook.after_train_iter(runner, 0)
     runner.visualizer.close()
-    path = folder / 'vis_data/ba2m.json'
-    if not path.exists():
-        return None, warnings
-    (line,) = path.read_text().splitlines()
-    return json.loads(line), warnings
+    (line,) = lines_of(folder) or [None]
+    return line, warnings
+
+
+def scalars_by_hand(sar, weight, normalizer, strength, name, batches=None):
+    """The scalars of a module, whose batches are the SARs in parts."""
+    entropies = []
+    for part in batches or [sar]:
+        p = np.exp(part) / np.exp(part).sum()
+        n = len(part)
+        entropies.append(-(p * np.log(p)).sum() / np.log(n) if n > 1 else 1)
+    values = dict(sar_mean=sar.mean(), normalizer=normalizer)
+    values.update(sar_std=np.sqrt(((sar - sar.mean()) ** 2).mean()))
+    values.update(weight_min=weight.min(), weight_max=weight.max())
+    values.update(weight_std=weight.std(), weight_entropy=np.mean(entropies))
+    values.update(strength=strength)
+    return {f'ba2m_{key}/{name}': value for key, value in values.items()}
 
 
 def make_module(**kwargs):
