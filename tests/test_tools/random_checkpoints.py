@@ -39,8 +39,6 @@ def save_random(cfg, path, strength=1.0, **meta):
     if cfg.default_scope == 'mmpretrain':
         # scores that tell images apart
         model.head.fc.weight.data.mul_(5)
-    meta = dict(
-        cfg=cfg.pretty_text, dataset_meta=dict(classes=CLASSES), **meta
-    )
+    meta |= dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=CLASSES))
     torch.save(dict(meta=meta, state_dict=model.state_dict()), path)
     return path

@@ -33,16 +33,11 @@ def env(tmp_path_factory):
     make_shapes(shapes, num_train=8, num_val=5)
     names = ('NNODES', 'NODE_RANK', 'MASTER_ADDR', 'PORT', 'CUDA_HOME')
     env = {k: v for k, v in os.environ.items() if k not in names}
-    env.update(
-        SHAPES_ROOT=str(shapes),
-        PYTHON=sys.executable,
-        OMP_NUM_THREADS='1',
-        CUDA_VISIBLE_DEVICES='-1',
-    )
-    return env
+    env |= dict(SHAPES_ROOT=str(shapes), PYTHON=sys.executable)
+    return env | dict(OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='-1')
 
 
-def start(script, *args, cwd=ROOT, **env):
+def start(env, script, *args, cwd=ROOT):
     return subprocess.Popen(
         ['bash', ROOT / 'tools' / script, *map(str, args)],
         cwd=cwd,
@@ -53,32 +48,11 @@ def start(script, *args, cwd=ROOT, **env):
     )
 
 
-def run(script, *args, code=0, **kwargs):
-    process = start(script, *args, **kwargs)
+def run(*args, code=0, **kwargs):
+    process = start(*args, **kwargs)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == code, output[-3000:]
     return output
-
-
-@pytest.fixture(scope='module')
-def detector(env, tmp_path_factory):
-    work_dir = tmp_path_factory.mktemp('detector')
-    # from elsewhere than the root, with a relative config
-    run(
-        'dist_train.sh',
-        os.path.relpath(DETECTOR, work_dir),
-        2,
-        '--work-dir',
-        'run',
-        '--cfg-options',
-        'train_cfg.max_epochs=2',
-        'train_cfg.val_interval=2',
-        'train_dataloader.batch_size=2',
-        *EVALUATION,
-        cwd=work_dir,
-        **env,
-    )
-    return work_dir / 'run'
 
 
 def metrics_of(work_dir):
@@ -87,26 +61,30 @@ def metrics_of(work_dir):
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_as_one(env, detector, tmp_path):
+def test_two_processes_evaluate_as_one(env, tmp_path):
+    # from elsewhere than the root, with a relative config
+    run(
+        *(env, 'dist_train.sh', os.path.relpath(DETECTOR, tmp_path), 2),
+        *('--work-dir', 'run', '--cfg-options', 'train_cfg.max_epochs=2'),
+        *('train_cfg.val_interval=2', 'train_dataloader.batch_size=2'),
+        *EVALUATION,
+        cwd=tmp_path,
+    )
     # 5 images: the last one goes to both processes, and counts once
     found = []
     for processes in (1, 2):
         work_dir = tmp_path / str(processes)
         args = ['--work-dir', work_dir, '--out', work_dir / 'out.pkl']
         args += ['--cfg-options', *EVALUATION]
-        call = [DETECTOR, detector / 'epoch_2.pth']
+        call = [DETECTOR, tmp_path / 'run/epoch_2.pth']
         if processes == 1:
             run_tool('test.py', *call, *args, env=env)
         else:
-            run('dist_test.sh', *call, processes, *args, **env)
-        with open(work_dir / 'out.pkl', 'rb') as stream:
-            found.append(pickle.load(stream))
-    one, two = found
-    assert [sample['img_id'] for sample in two] == [
-        sample['img_id'] for sample in one
-    ]
-    assert len(one) == 5
-    for a, b in zip(one, two, strict=True):
+            run(env, 'dist_test.sh', *call, processes, *args)
+        found.append(pickle.loads((work_dir / 'out.pkl').read_bytes()))
+    one, two = ([sample['img_id'] for sample in samples] for samples in found)
+    assert one == two and len(one) == 5
+    for a, b in zip(*found, strict=True):
         assert len(a['pred_instances']['scores'])
         for key, value in a['pred_instances'].items():
             torch.testing.assert_close(b['pred_instances'][key], value)
@@ -114,7 +92,7 @@ def test_two_processes_evaluate_as_one(env, detector, tmp_path):
     assert metrics['coco/bbox_AR@100'] > 0
     assert metrics_of(tmp_path / '2') == metrics
     # and the validation at the end of the training was of this checkpoint
-    lines = next(detector.glob('*/vis_data/scalars.json')).read_text()
+    lines = next(tmp_path.glob('run/*/vis_data/scalars.json')).read_text()
     last = json.loads(lines.splitlines()[-1])
     assert {key: last[key] for key in metrics} == metrics
 
@@ -145,16 +123,15 @@ model = dict(
     neck=dict(norm_cfg=norm),
 )
 optim_wrapper = dict(clip_grad=dict(max_norm=0.5))
-custom_hooks = [
-    dict(type='EMAHook', momentum=0.2),
-    dict(type='ProbeHook'),
-]
+custom_hooks = [dict(type='EMAHook', momentum=0.2), dict(type='ProbeHook')]
 train_cfg = dict(max_epochs=2, val_interval=9)
 train_dataloader = dict(
     batch_size=2,
     sampler=dict(shuffle=False),
     batch_sampler=None,
-    dataset=dict(filter_cfg=dict(filter_empty_gt=False)),
+    dataset=dict(
+        filter_cfg=dict(filter_empty_gt=False), ann_file={ann_file!r}
+    ),
 )
 default_hooks = dict(logger=dict(interval=1))
 """
@@ -163,29 +140,21 @@ default_hooks = dict(logger=dict(interval=1))
 @pytest.mark.slow
 def test_sync_bn_ema_clipping_and_a_rank_without_boxes(env, tmp_path):
     # the second rank, which takes every other image, sees no box
-    shapes = Path(env['SHAPES_ROOT'])
-    ann_file = next(shapes.glob('coco/annotations/*train*.json'))
+    ann_file = next(Path(env['SHAPES_ROOT']).glob('coco/*/*train*.json'))
     content = json.loads(ann_file.read_text())
     empty = [image['id'] for image in content['images'][1::2]]
     content['annotations'] = [
-        annotation
-        for annotation in content['annotations']
-        if annotation['image_id'] not in empty
+        one for one in content['annotations'] if one['image_id'] not in empty
     ]
-    (tmp_path / 'half.json').write_text(json.dumps(content))
+    ann_file = tmp_path / 'half.json'
+    ann_file.write_text(json.dumps(content))
     (tmp_path / 'probe.py').write_text(PROBE)
     config = tmp_path / 'config.py'
-    config.write_text(CONFIG.format(base=str(DETECTOR)))
-    output = run(
-        'dist_train.sh',
-        config,
-        2,
-        '--work-dir',
-        tmp_path,
-        '--cfg-options',
-        f'train_dataloader.dataset.ann_file={tmp_path / "half.json"}',
-        **dict(env, PYTHONPATH=str(tmp_path)),
+    config.write_text(
+        CONFIG.format(base=str(DETECTOR), ann_file=str(ann_file))
     )
+    env = dict(env, PYTHONPATH=str(tmp_path))
+    output = run(env, 'dist_train.sh', config, 2, '--work-dir', tmp_path)
     assert 'SyncBN needs GPUs' in output
     assert '(backbone.bn1, ' in output
     for i in range(4):
@@ -210,41 +179,24 @@ def test_sync_bn_ema_clipping_and_a_rank_without_boxes(env, tmp_path):
     torch.testing.assert_close(model[f'module.{name}'], mean)
 
 
-def workers(launcher):
-    listing = subprocess.run(
-        ['ps', '-wweo', 'pid=,ppid=,args='],
-        text=True,
-        capture_output=True,
-        check=True,
-    ).stdout
-    rows = [line.split(None, 2) for line in listing.splitlines()]
-    return [
-        int(pid)
-        for pid, parent, args in rows
-        if int(parent) == launcher.pid and 'train.py' in args
-    ]
-
-
 def start_two_ranks(env, work_dir):
     """Starts a training and waits for its first iteration."""
     process = start(
-        'dist_train.sh',
-        DETECTOR,
-        2,
-        '--work-dir',
-        work_dir,
-        '--cfg-options',
-        'train_cfg.max_epochs=1000',
-        'train_dataloader.batch_size=1',
-        'default_hooks.logger.interval=1',
-        **env,
+        *(env, 'dist_train.sh', DETECTOR, 2, '--work-dir', work_dir),
+        *('--cfg-options', 'train_cfg.max_epochs=1000'),
+        *('train_dataloader.batch_size=1', 'default_hooks.logger.interval=1'),
     )
     lines = []
     for line in process.stdout:
         lines.append(line)
         if 'Epoch(train)' in line:
             break
-    return process, workers(process), ''.join(lines)
+    ranks = subprocess.run(
+        ['pgrep', '-P', str(process.pid), '-f', 'train.py'],
+        capture_output=True,
+        check=False,
+    ).stdout
+    return process, [int(rank) for rank in ranks.split()], ''.join(lines)
 
 
 @pytest.mark.slow
@@ -271,15 +223,9 @@ def test_death_of_a_rank_ends_the_run(env, tmp_path):
 @pytest.mark.slow
 def test_error_of_the_first_rank_ends_the_others(env, tmp_path):
     # only rank 0 looks at the data, rank 1 waits for it
-    output = run(
-        'dist_train.sh',
-        DETECTOR,
-        2,
-        '--work-dir',
-        tmp_path,
-        code=1,
-        **dict(env, SHAPES_ROOT='nowhere'),
-    )
+    env = dict(env, SHAPES_ROOT='nowhere')
+    args = (DETECTOR, 2, '--work-dir', tmp_path)
+    output = run(env, 'dist_train.sh', *args, code=1)
     summary = output[output.index('tools/train.py FAILED') :]
     # the cause is in torchrun's last words
     assert "data_root 'nowhere/coco' is no folder" in summary

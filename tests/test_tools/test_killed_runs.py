@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from contextlib import contextmanager
 
 import pytest
-from tool_runs import run_tool
+from tool_runs import ROOT, run_tool
 
 from mmba2m.datasets import make_shapes
 
-ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get('KILLS', 2))
 
 # by epoch; augmentation of Python, NumPy and torch, Mixup, dropout
@@ -48,88 +47,57 @@ default_hooks = dict(logger=dict(interval=1))
 """
 
 
-class Run:
+@contextmanager
+def start(config, work_dir, shapes):
     """A training in a process group of its own, so that none is left over."""
-
-    def __init__(self, config, work_dir, shapes):
-        self.log = work_dir.with_suffix('.log')
-        self.stream = self.log.open('a')
-        self.stream.write('--- start\n')
-        self.stream.flush()
-        self.process = subprocess.Popen(
+    log = work_dir.with_suffix('.log')
+    with log.open('w') as stream:
+        process = subprocess.Popen(
             [
                 *(sys.executable, 'tools/train.py', str(config)),
                 *('--resume', '--work-dir', str(work_dir)),
             ],
             cwd=ROOT,
             env=dict(os.environ, SHAPES_ROOT=str(shapes)),
-            stdout=self.stream,
+            stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.stream.close()
-
-    def count_iterations(self):
-        """Counts the lines that tell of one, since the last start."""
-        return self.log.read_text().rpartition('--- start')[2].count('(train)')
-
-    def wait_for_iterations(self, count):
-        while self.process.poll() is None and self.count_iterations() < count:
-            time.sleep(0.005)
-
-    def finish(self):
-        assert self.process.wait() == 0, self.log.read_text()[-3000:]
+        try:
+            yield process, log
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @pytest.mark.slow
 def test_killed_runs_end_as_one_left_alone(tmp_path, assert_same_checkpoints):
-    shapes = tmp_path / 'shapes'
-    make_shapes(shapes, num_train=24, num_val=4)
+    shapes = make_shapes(tmp_path / 'shapes', num_train=24, num_val=4)
     # long enough to be killed so often
     length = 2 * KILLS + 2
-    (tmp_path / 'config.py').write_text(
-        CONFIG.format(root=ROOT, length=length)
-    )
-
-    def start(name):
-        return Run(tmp_path / 'config.py', tmp_path / name, shapes)
-
-    output = run_tool(
-        *('train.py', tmp_path / 'config.py'),
-        *('--work-dir', tmp_path / 'whole'),
-        env=dict(SHAPES_ROOT=str(shapes)),
-    )
+    config, parts = tmp_path / 'config.py', tmp_path / 'parts'
+    config.write_text(CONFIG.format(root=ROOT, length=length))
+    whole = tmp_path / 'whole'
+    env = dict(SHAPES_ROOT=str(shapes))
+    output = run_tool('train.py', config, '--work-dir', whole, env=env)
     between_checkpoints = output.count('(train)') // length
 
     for kill in range(KILLS):
-        with start('parts') as run:
-            run.wait_for_iterations(
-                random.randint(1, between_checkpoints * 3 // 2)
-            )
+        with start(config, parts, shapes) as (process, log):
+            count = random.randint(1, between_checkpoints * 3 // 2)
+            while process.poll() is None:
+                if log.read_text().count('(train)') >= count:
+                    break
+                time.sleep(0.005)
             # also while a checkpoint is saved, or validated
             time.sleep(random.uniform(0, 0.1))
             # on a slow machine it may get through, but not before a kill
-            assert kill or run.process.poll() is None, run.log.read_text()[
-                -3000:
-            ]
-    with start('parts') as run:
-        run.finish()
+            assert kill or process.poll() is None, log.read_text()[-3000:]
+    with start(config, parts, shapes) as (process, log):
+        assert process.wait() == 0, log.read_text()[-3000:]
 
     name = f'epoch_{length}.pth'
-    assert_same_checkpoints(
-        tmp_path / 'whole' / name, tmp_path / 'parts' / name
-    )
-    best = [
-        sorted(path.name for path in (tmp_path / name).glob('best_*'))
-        for name in ('whole', 'parts')
-    ]
-    assert best[0] == best[1]
-    assert len(best[0]) == 1
+    assert_same_checkpoints(whole / name, parts / name)
+    (best,) = (path.name for path in whole.glob('best_*'))
+    assert [path.name for path in parts.glob('best_*')] == [best]

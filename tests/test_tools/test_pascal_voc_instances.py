@@ -61,39 +61,31 @@ def write_image(root, name, split, size, boxes, pixels):
 def devkit(tmp_path):
     """Two images: one in order, one with every kind of disagreement."""
     root = tmp_path / 'devkit'
-    write_image(
-        root / 'VOC2007',
-        '000007',
-        'trainval',
-        (64, 48),
-        [
-            (PERSON, (11, 6, 30, 25), False),
-            (DOG, (21, 16, 40, 45), False),
-            (BIRD, (51, 31, 60, 40), True),
-        ],
-        [
-            (1, PERSON, 10, 5, 30, 25),
-            (255, 255, 20, 15, 40, 45),  # a border of 3 pixels around the dog
-            (2, DOG, 23, 18, 37, 42),
-            (3, BIRD, 50, 30, 60, 40),
-        ],
-    )
-    write_image(
-        root / 'VOC2012',
-        '2012_000001',
-        'trainval',
-        (60, 60),
-        [
-            (PERSON, (1, 1, 20, 20), False),
-            (DOG, (31, 1, 50, 20), False),
-            (BIRD, (1, 31, 10, 40), False),
-        ],
-        [
-            (1, PERSON, 0, 10, 20, 30),  # IoU of 200 and 600 pixels
-            (2, BIRD, 30, 0, 50, 20),  # a bird for a dog
-            (4, DOG, 40, 40, 50, 60),  # no box; and 3 has no pixels
-        ],
-    )
+    boxes = [
+        (PERSON, (11, 6, 30, 25), False),
+        (DOG, (21, 16, 40, 45), False),
+        (BIRD, (51, 31, 60, 40), True),
+    ]
+    pixels = [
+        (1, PERSON, 10, 5, 30, 25),
+        (255, 255, 20, 15, 40, 45),  # a border of 3 pixels around the dog
+        (2, DOG, 23, 18, 37, 42),
+        (3, BIRD, 50, 30, 60, 40),
+    ]
+    voc = root / 'VOC2007'
+    write_image(voc, '000007', 'trainval', (64, 48), boxes, pixels)
+    boxes = [
+        (PERSON, (1, 1, 20, 20), False),
+        (DOG, (31, 1, 50, 20), False),
+        (BIRD, (1, 31, 10, 40), False),
+    ]
+    pixels = [
+        (1, PERSON, 0, 10, 20, 30),  # IoU of 200 and 600 pixels
+        (2, BIRD, 30, 0, 50, 20),  # a bird for a dog
+        (4, DOG, 40, 40, 50, 60),  # no box; and 3 has no pixels
+    ]
+    voc = root / 'VOC2012'
+    write_image(voc, '2012_000001', 'trainval', (60, 60), boxes, pixels)
     return root
 
 
@@ -104,10 +96,8 @@ def read(devkit, name='instances_voc0712_trainval'):
 def test_objects_become_annotations_and_disagreements_are_ignored(devkit):
     lines = convert(devkit).splitlines()
     content = read(devkit)
-    keys = ('id', 'file_name', 'width', 'height')
-    assert [
-        tuple(image[key] for key in keys) for image in content['images']
-    ] == [
+    # id, file_name, width, height
+    assert [(*image.values(),) for image in content['images']] == [
         (1, 'VOC2007/JPEGImages/000007.jpg', 64, 48),
         (2, 'VOC2012/JPEGImages/2012_000001.jpg', 60, 60),
     ]
@@ -171,7 +161,11 @@ def test_border_counts_when_box_and_mask_are_compared(tmp_path):
     assert (annotation['area'], annotation['iscrowd']) == (36, 0)
 
 
-def test_ground_truth_as_predictions_scores_one(devkit):
+def test_config_reads_them_and_truth_as_predictions_scores_one(
+    devkit, monkeypatch
+):
+    from mmdet.registry import DATASETS
+
     convert(devkit)
     truth = COCO(devkit / 'annotations/instances_voc0712_trainval.json')
     found = [
@@ -185,12 +179,6 @@ def test_ground_truth_as_predictions_scores_one(devkit):
         evaluation.accumulate()
         evaluation.summarize()
         assert evaluation.stats[0] == pytest.approx(1)
-
-
-def test_config_reads_them(devkit, monkeypatch):
-    from mmdet.registry import DATASETS
-
-    convert(devkit)
     monkeypatch.setenv('VOC_ROOT', str(devkit))
     cfg = Config.fromfile(ROOT / CONFIG)
     init_default_scope('mmdet')
@@ -209,35 +197,38 @@ def replace(old, new):
     return lambda path: path.write_text(path.read_text().replace(old, new))
 
 
+def redraw(change):
+    return lambda path: change(Image.open(path)).save(path)
+
+
+MASK, XML = 'SegmentationObject/000007.png', 'Annotations/000007.xml'
+
+
 @pytest.mark.parametrize(
     'file, damage, message',
     [
+        (MASK, Path.unlink, '/000007.png'),
         (
-            'SegmentationObject/000007.png',
-            lambda path: Image.open(path).convert('RGB').save(path),
+            MASK,
+            redraw(lambda image: image.convert('RGB')),
             '000007.png: pixels must be indices',
         ),
         (
-            'SegmentationObject/000007.png',
-            lambda path: Image.open(path).resize((32, 24)).save(path),
+            MASK,
+            redraw(lambda image: image.resize((32, 24))),
             '000007 and its masks have different sizes: 32×24, 64×48',
         ),
         (
-            'Annotations/000007.xml',
+            XML,
             replace('dog', 'dodo'),
             "000007.xml: 'dodo' is none of the classes of VOC",
         ),
         (
-            'Annotations/000007.xml',
+            XML,
             replace('<xmin>21', '<xmin>221'),
             '000007.xml: box of a dog is 221.0, 16.0, 40.0, 45.0',
         ),
-        (
-            'Annotations/000007.xml',
-            replace('</annotation>', ''),
-            '000007.xml is not whole XML',
-        ),
-        ('SegmentationObject/000007.png', Path.unlink, '/000007.png'),
+        (XML, replace('</annotation>', ''), '000007.xml is not whole XML'),
         (
             'ImageSets/Segmentation/trainval.txt',
             replace('000007', ''),
