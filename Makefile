@@ -40,4 +40,4 @@ format: env ## apply the style
 	@$(RUN) -m ruff format
 
 clean: ## remove build products and caches; environments and results stay
-	rm -rf build dist docs/_build .pytest_cache .ruff_cache .hypothesis .mypy_cache
+	rm -rf build dist docs/_build .pytest_cache .ruff_cache .mypy_cache

@@ -41,6 +41,15 @@ def test_they_normalise_in_training_as_in_inference():
     torch.testing.assert_close(norm.eval()(x), y)
 
 
+def test_single_values_are_told_apart():
+    """Pooled features of one image each: the batches differ, not the batch."""
+    norm = RunningBN(2)
+    values = torch.randn(200, 2) * 3 + 5
+    outs = torch.cat([norm(v.view(1, 2, 1, 1)) for v in values])[100:]
+    assert outs.mean((0, 2, 3)).abs().max() < 0.4
+    assert (outs.std((0, 2, 3)) - 1).abs().max() < 0.3
+
+
 def test_weights_are_those_of_batch_norm():
     one, two = nn.BatchNorm2d(3), RunningBN(3)
     for _ in range(3):
