@@ -124,6 +124,19 @@ def test_an_empty_batch_passes_as_through_a_convolution(inference, norm_cfg):
             assert torch.equal(value, before[name]), name
 
 
+def test_samples_of_zeros():
+    module = make_module().train()
+    x = make_input()
+    x[0] = 0
+    y = module(x.requires_grad_())
+    y.square().sum().backward()
+    assert not y[0].any() and y[1].any() and y.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in module.parameters())
+    zeros = torch.zeros_like(x)
+    weights = module.weigh(module.sample_attention(zeros))
+    assert torch.equal(weights, torch.ones_like(weights))
+
+
 def test_large_logits_stay_finite():
     module = make_module(dtype=torch.float32)
     for name, parameter in module.named_parameters():
