@@ -31,9 +31,8 @@ _read = {}
 def atomic_write(path: str | Path):
     """Opens a file that gets its name only when it is whole and on disk.
 
-    It is written beside its destination as ``path`` + ``.mmba2m-part``,
-    flushed, and renamed. Whatever happens before, a file that was there stays
-    as it was.
+    It is written beside its destination as ``path`` + ``.mmba2m-part``, and
+    renamed. Whatever happens before, a file that was there stays as it was.
 
     Args:
         path: The destination, in an existing folder.
@@ -57,26 +56,17 @@ def atomic_write(path: str | Path):
         Path(part).unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
-        folder = os.path.dirname(path)
-        free = shutil.disk_usage(folder).free / 2**20
+        free = shutil.disk_usage(os.path.dirname(path)).free / 2**20
         raise OSError(
             error.errno,
             f'{error.strerror}: {os.path.basename(path)} was not saved, '
             f'{free:.0f} MiB are free there; older files are untouched',
             path,
         ) from error
-    _sync_folder(os.path.dirname(path))
-
-
-def _sync_folder(folder):
-    """Makes a new name last through a power failure."""
-    if os.name != 'posix':
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if os.name == 'posix':  # the new name, too, is to outlast a power failure
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
 
 
 def to_bytes(checkpoint: dict) -> bytes:

@@ -24,9 +24,6 @@ def safe_load(path: str, map_location: Any) -> Any:
         path: A local file.
         map_location: As in ``torch.load``.
 
-    Returns:
-        What was saved.
-
     Raises:
         pickle.UnpicklingError: With 'GLOBAL name' where it holds a function
             or class of another name. Damaged files raise other errors, too.

@@ -28,12 +28,10 @@ _PACKAGE = 'mmba2m'
 def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
     """Takes BA²M out of a config, and with it the need for this package.
 
-    Backbones with BA²M become what they extend, with the options that are
-    left: the host's, or with other ``attention`` this package's without BA²M.
-    Plugins and ``attention`` that are BA²M go, and so do this package's
-    Runner and hooks, which are for training. Its metrics become the host's
-    where those take the same options. Where nothing of this package is left,
-    neither is its import.
+    Plugins and ``attention`` that are BA²M go, and backbones with BA²M become
+    what they extend: the host's, or with other ``attention`` this package's.
+    This package's Runner and hooks are for training and go; its metrics
+    become the host's where those take their options.
 
     Args:
         cfg: A config with BA²M; it stays as it is.
@@ -53,11 +51,12 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
         changes.append(f'no runner_type={cfg.pop("runner_type")}')
     for hook in _drop(cfg, 'custom_hooks', lambda hook: _find(own, hook)):
         changes.append(f'custom_hooks: no {hook["type"]}')
-    for name, hook in list((cfg.get('default_hooks') or {}).items()):
+    default = cfg.get('default_hooks') or {}
+    for name, hook in list(default.items()):
         if _find(own, hook) and _find_stock(own, names, hook) is None:
-            cfg.default_hooks.pop(name)
-            changes.append(f'default_hooks.{name}: no {hook["type"]}')
-
+            changes.append(
+                f'default_hooks.{name}: no {default.pop(name)["type"]}'
+            )
     for path, node in walk(cfg._cfg_dict):
         if isinstance(node.get('plugins'), (list, tuple)) and _drop(
             node, 'plugins', lambda plugin: _find(own, plugin['cfg']) is BA2M

@@ -9,18 +9,7 @@ import pytest
 import torch
 from mmengine.runner import CheckpointLoader
 
-from mmba2m.checkpoints.files import (
-    PART_SUFFIX,
-    atomic_write,
-    check_new_file,
-    get_weights,
-    handed_on,
-    load_checkpoint,
-    save_checkpoint,
-    to_bytes,
-    use_safe_loading,
-    write_new_file,
-)
+from mmba2m.checkpoints import files
 
 # Loading
 
@@ -30,7 +19,7 @@ def safe_loading(monkeypatch):
     monkeypatch.setattr(
         CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes)
     )
-    use_safe_loading()
+    files.use_safe_loading()
 
 
 def test_mmengine_loads_so_where_a_program_says(tmp_path, safe_loading):
@@ -43,11 +32,11 @@ def test_mmengine_loads_so_where_a_program_says(tmp_path, safe_loading):
         CheckpointLoader.load_checkpoint(path, 'cpu')
     # what was handed on is not read again
     read = dict(meta={})
-    with handed_on({path: read}), handed_on({'b.pth': dict()}):
-        assert load_checkpoint(path) is read
+    with files.handed_on({path: read}), files.handed_on({'b.pth': dict()}):
+        assert files.load_checkpoint(path) is read
         assert CheckpointLoader.load_checkpoint(path) is read
     with pytest.raises(pickle.UnpicklingError):
-        load_checkpoint(path)
+        files.load_checkpoint(path)
 
 
 def test_a_download_is_kept_and_loaded_safely(
@@ -70,16 +59,16 @@ def test_a_download_is_kept_and_loaded_safely(
     assert len(urls) == 2
     assert (tmp_path / 'checkpoints/r18-1a2b.pth').is_file()
     with pytest.raises(ValueError, match="has no 'resnet19'"):
-        load_checkpoint('torchvision://resnet19')
+        files.load_checkpoint('torchvision://resnet19')
     with pytest.raises(ValueError, match=r's3://a/b\.pth: download it'):
-        load_checkpoint('s3://a/b.pth')
+        files.load_checkpoint('s3://a/b.pth')
 
 
 def test_weights_are_found_in_each_container():
     weights = {'a.b': torch.ones(2), 'c': torch.zeros(1)}
     wrapped = {f'module.{key}': value for key, value in weights.items()}
     for checkpoint in (weights, wrapped, dict(state_dict=weights, meta={})):
-        assert get_weights(checkpoint) == weights
+        assert files.get_weights(checkpoint) == weights
 
 
 @pytest.mark.parametrize(
@@ -93,7 +82,7 @@ def test_weights_are_found_in_each_container():
 )
 def test_what_are_no_weights_is_named(checkpoint, named):
     with pytest.raises(ValueError, match=f'no weights.* {named}$'):
-        get_weights(checkpoint)
+        files.get_weights(checkpoint)
 
 
 # Writing
@@ -104,7 +93,7 @@ def test_a_write_replaces_the_file_at_its_end_and_a_link_stays(tmp_path):
     path, link = tmp_path / 'elsewhere/a.pth', tmp_path / 'a.pth'
     path.write_bytes(b'old')
     link.symlink_to(path)
-    with atomic_write(link) as stream:
+    with files.atomic_write(link) as stream:
         stream.write(b'new')
         stream.flush()
         assert path.read_bytes() == b'old'
@@ -115,17 +104,17 @@ def test_a_write_replaces_the_file_at_its_end_and_a_link_stays(tmp_path):
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / 'a.pth'
-    save_checkpoint(dict(a=1), path)
+    files.save_checkpoint(dict(a=1), path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises(OSError, match=r'a\.pth was not saved') as info:
-            save_checkpoint(dict(a=torch.zeros(100_000)), path)
+            files.save_checkpoint(dict(a=torch.zeros(100_000)), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert 'MiB are free there' in str(info.value)
     assert info.value.filename == str(path)
-    assert load_checkpoint(path) == dict(a=1)
+    assert files.load_checkpoint(path) == dict(a=1)
     assert os.listdir(tmp_path) == ['a.pth']
 
 
@@ -135,42 +124,42 @@ def test_the_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'fsync', calls.fsync)
     monkeypatch.setattr(os, 'replace', calls.replace)
     path = str(tmp_path / 'a.pth')
-    save_checkpoint(dict(a=1), path)
+    files.save_checkpoint(dict(a=1), path)
     sync = call.fsync(ANY)
-    renamed = call.replace(path + PART_SUFFIX, path)
+    renamed = call.replace(path + files.PART_SUFFIX, path)
     assert calls.mock_calls == [sync, renamed, sync]
 
 
 def test_a_killed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / 'a.pth'
-    save_checkpoint(dict(a=1), path)
+    files.save_checkpoint(dict(a=1), path)
     child = os.fork()
     if not child:
-        with atomic_write(path) as stream:
+        with files.atomic_write(path) as stream:
             stream.write(bytes(99999))
             stream.flush()
             os.kill(os.getpid(), signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    assert load_checkpoint(path) == dict(a=1)
-    assert (tmp_path / f'a.pth{PART_SUFFIX}').stat().st_size == 99999
-    save_checkpoint(dict(a=2), path)
+    assert files.load_checkpoint(path) == dict(a=1)
+    assert (tmp_path / f'a.pth{files.PART_SUFFIX}').stat().st_size == 99999
+    files.save_checkpoint(dict(a=2), path)
     assert os.listdir(tmp_path) == ['a.pth']
-    assert load_checkpoint(path) == dict(a=2)
+    assert files.load_checkpoint(path) == dict(a=2)
 
 
 def test_a_new_file_has_the_same_bytes_and_overwrites_none(tmp_path):
     content = dict(state_dict=dict(a=torch.arange(3.0)), meta=dict(b=1))
     path = tmp_path / 'a.pth'
-    write_new_file(to_bytes(content), path)
-    assert path.read_bytes() == to_bytes(content)
-    assert load_checkpoint(path)['state_dict']['a'].tolist() == [0, 1, 2]
+    files.write_new_file(files.to_bytes(content), path)
+    assert path.read_bytes() == files.to_bytes(content)
+    assert files.load_checkpoint(path)['state_dict']['a'].tolist() == [0, 1, 2]
     with pytest.raises(FileExistsError, match=r'a\.pth exists'):
-        write_new_file(b'new', path)
-    assert path.read_bytes() == to_bytes(content)
+        files.write_new_file(b'new', path)
+    assert path.read_bytes() == files.to_bytes(content)
     link = tmp_path / 'dangling.pth'
     link.symlink_to(tmp_path / 'gone.pth')
     with pytest.raises(FileExistsError, match=r'dangling\.pth'):
-        check_new_file(link)
+        files.check_new_file(link)
     with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
-        check_new_file(tmp_path / 'nowhere' / 'a.pth')
+        files.check_new_file(tmp_path / 'nowhere' / 'a.pth')

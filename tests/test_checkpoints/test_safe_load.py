@@ -54,10 +54,8 @@ def flatten(value):
         return type(value), [*map(flatten, value)]
     if isinstance(value, HistoryBuffer):
         return flatten(dict(data=value.data, mean=value.mean()))
-    if isinstance(value, torch.Tensor):
-        return value.dtype, value.tolist()
-    if isinstance(value, np.ndarray):
-        return value.dtype, value.tolist()
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return type(value), value.dtype, value.tolist()
     return type(value), value
 
 

@@ -6,26 +6,30 @@ from tool_runs import run_tool
 
 from mmba2m import HOSTS
 
+RUNS = dict(mmdet='detector_run', mmpretrain='classifier_run')
+
 
 @pytest.fixture
 def convert():
     """Runs a tool as on the command line; what it says, as text."""
-
-    def convert(tool, *args, fails=False):
-        return run_tool(f'model_converters/{tool}.py', *args, fails=fails)
-
-    return convert
+    return lambda tool, *args, **kwargs: run_tool(
+        f'model_converters/{tool}.py', *args, **kwargs
+    )
 
 
-@pytest.fixture(params=HOSTS)
-def trained(request):
-    """A host, and the annealed checkpoint of a training."""
-    task = dict(mmdet='detector', mmpretrain='classifier')[request.param]
-    run = request.getfixturevalue(f'{task}_run')
-    return request.param, run / 'epoch_3.pth'
+@pytest.fixture(
+    params=[
+        # trained for the slow tests only
+        pytest.param(host, marks=[pytest.mark.slow] * (host == 'mmdet'))
+        for host in HOSTS
+    ]
+)
+def host(request):
+    return request.param
 
 
 @pytest.fixture
-def checkpoint(trained, tmp_path):
-    """The checkpoint of :func:`trained`, where files may be added."""
-    return Path(shutil.copy(trained[1], tmp_path / 'annealed.pth'))
+def checkpoint(request, host, tmp_path):
+    """An annealed one of a training, where files may be added."""
+    source = request.getfixturevalue(RUNS[host]) / 'epoch_3.pth'
+    return Path(shutil.copy(source, tmp_path / 'annealed.pth'))
