@@ -27,9 +27,8 @@ EXIF[0x0112] = 6  # to be turned by 90 degrees
 
 
 def grey_levels(*shape, dtype=np.uint8):
-    return (
-        (np.arange(math.prod(shape)) * 37 % 256).reshape(shape).astype(dtype)
-    )
+    levels = np.arange(math.prod(shape)) * 37 % 256
+    return levels.reshape(shape).astype(dtype)
 
 
 def save_16_bit(path, *shape):
@@ -38,9 +37,7 @@ def save_16_bit(path, *shape):
 
 
 def save(path, pixels, **kwargs):
-    Image.fromarray(pixels).save(
-        path, format=kwargs.pop('format', 'PNG'), **kwargs
-    )
+    Image.fromarray(pixels).save(path, **{'format': 'PNG', **kwargs})
 
 
 FINE = {
@@ -99,18 +96,12 @@ def load(config, data, monkeypatch):
     cfg.train_dataloader.update(
         batch_size=9, num_workers=0, persistent_workers=False
     )
-    for loop in ('val', 'test'):
-        for part in ('dataloader', 'evaluator', 'cfg'):
-            cfg[f'{loop}_{part}'] = None
+    for part in ('dataloader', 'evaluator', 'cfg'):
+        cfg[f'val_{part}'] = cfg[f'test_{part}'] = None
     cfg.train_cfg = dict(by_epoch=True, max_epochs=1)
     cfg.default_hooks.checkpoint = None
-    cfg.update(
-        work_dir=str(data.parent),
-        experiment_name=data.parent.name,
-        log_level='ERROR',
-        launcher='none',
-        randomness=dict(seed=0),
-    )
+    cfg.update(work_dir=str(data.parent), experiment_name=data.parent.name)
+    cfg.update(log_level='ERROR', launcher='none', randomness=dict(seed=0))
     return cfg
 
 
@@ -137,8 +128,8 @@ def train(cfg):
     return losses.batches
 
 
-def images(data):
-    return sorted((data / 'coco/train2017').iterdir())
+def images(data, folder='coco/train2017'):
+    return sorted((data / folder).rglob('*.jpg'))
 
 
 def annotate(data, change):
@@ -174,9 +165,8 @@ def test_detector_trains_on_odd_images(detector, data):
 
 
 def test_classifier_trains_on_odd_images(classifier, data):
-    paths = sorted((data / 'imagefolder/train').rglob('*.jpg'))
-    odd = {**FINE, **THIN}
-    for write, path in zip(odd.values(), paths, strict=False):
+    paths = images(data, 'imagefolder/train')
+    for write, path in zip((FINE | THIN).values(), paths, strict=False):
         write(path)
     batches = train(classifier)
     names = [name for batch in batches for name in batch]
@@ -189,9 +179,10 @@ def test_classifier_trains_on_odd_images(classifier, data):
 )
 def test_broken_image_is_named(request, data, task, kind):
     cfg = request.getfixturevalue(task)
-    path = images(data)[1]
-    if task == 'classifier':
-        path = sorted((data / 'imagefolder/train').rglob('*.jpg'))[1]
+    folder = dict(detector='coco/train2017', classifier='imagefolder/train')[
+        task
+    ]
+    path = images(data, folder)[1]
     BROKEN[kind](path)
     with pytest.raises((AssertionError, RuntimeError), match=str(path)):
         train(cfg)
@@ -212,10 +203,9 @@ def test_image_too_thin_to_be_resized_is_named(detector, data):
 
 def test_how_odd_images_are_read(tmp_path):
     def read(write):
-        write(tmp_path / 'image')
-        return LoadImageFromFile()(dict(img_path=str(tmp_path / 'image')))[
-            'img'
-        ]
+        path = tmp_path / 'image'
+        write(path)
+        return LoadImageFromFile()(dict(img_path=str(path)))['img']
 
     levels = grey_levels(SIDE, SIDE)
     three = np.repeat(levels[..., None], 3, axis=2)
