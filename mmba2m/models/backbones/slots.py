@@ -110,7 +110,8 @@ class AttentionMixin:
         self._norms_checked = False
         self._add_attention(to_entries(attention))
         self._calls_checked = False
-        self.register_forward_pre_hook(check_calls)
+        # of the host, which is an nn.Module
+        self.register_forward_pre_hook(check_calls)  # type: ignore
 
     def init_weights(self):
         """Initialises the host's layers, then the modules by their own."""

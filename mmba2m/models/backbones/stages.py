@@ -22,7 +22,7 @@ class Stage(NamedTuple):
             layer that is given (H, W) as well.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]
     name: str
     width: int
     layer: str = ''

@@ -70,7 +70,7 @@ class _AttentionMapsMixin(AttentionMixin):
         self.widths = tuple(widths)
         super().__init__(*args, **kwargs)
         # behind the hook that checks whether they are called
-        self.register_forward_pre_hook(_weigh)
+        self.register_forward_pre_hook(_weigh)  # type: ignore
 
     def _stages(self):
         stages = [Stage(i, f'map{i}', w) for i, w in enumerate(self.widths)]
