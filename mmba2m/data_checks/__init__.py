@@ -5,7 +5,8 @@ file after the model was built, half an annotation file without its path, a
 misspelt class as a silent shift of the labels.
 """
 
-from .check_data import check_data, only_formats
+from .check_data import check_data
+from .datasets import only_formats
 from .heads import check_trained
 from .palette import complete_palette, complete_palettes
 

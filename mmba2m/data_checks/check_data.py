@@ -77,25 +77,19 @@ def find_problems(
             yield name, error
 
 
-def only_formats(evaluator: dict | list[dict] | None) -> bool:
-    """Whether an evaluator only writes results, for a server to evaluate."""
-    return any(metric.get('format_only') for metric in list_metrics(evaluator))
-
-
 class _Checks:
     """The checks of one config, which compare its data sets."""
 
     def __init__(self, cfg, seen):
-        self.cfg = cfg
+        self.cfg, self.seen = cfg, seen
         self.scope = cfg.get('default_scope', 'mmengine')
-        self.seen = seen
         self.order = None  # of the categories in a file that was checked
         self.train = self.folders = None
         if cfg.get('train_dataloader') is None:
             return
         try:
             config, _ = next(leaf_datasets(cfg.train_dataloader.dataset))
-            self.train = open_data(config, self.scope, True, [])
+            self.train = open_data(config, self.scope, True)
         except (FileNotFoundError, ValueError, StopIteration):
             return  # told when that loader is checked
         folder = self.train and _class_folder(self.train)
@@ -104,38 +98,41 @@ class _Checks:
 
     def check_loader(self, name):
         cfg, training = self.cfg, name.startswith('train')
-        loader = cfg[name]
         evaluator = cfg.get(name.replace('dataloader', 'evaluator'))
         metrics = [] if training else list_metrics(evaluator)
         separate = name_type(evaluator).startswith('MultiDatasets')
-        leaves = list(leaf_datasets(loader.dataset))
-        items, opened = 0, []
-        for index, (config, times) in enumerate(leaves):
+        items, opened, whole = 0, [], True
+        for index, (config, times) in enumerate(
+            list(leaf_datasets(cfg[name].dataset))
+        ):
             own = metrics[index : index + 1] if separate else metrics
-            counts = self.seen is not None
-            data = open_data(config, self.scope, training, own, counts)
-            if data is None:
-                items = None
-                continue
-            opened.append(data)
-            if self.seen is not None:
-                self.seen.append((name, data))
-            yield from self._check_data(data, not only_formats(evaluator))
-            known = items is not None and data.items is not None
-            items = items + times * data.items if known else None
+            thorough = self.seen is not None
+            data = open_data(config, self.scope, training, own, thorough)
+            if data is not None:
+                opened.append(data)
+                if thorough:
+                    self.seen.append((name, data))
+                yield from self._check_data(data)
+            if data is None or data.items is None:
+                whole = False
+            else:
+                items += times * data.items
         if not training:
             yield from _check_evaluator(opened, separate)
-        if items is not None:
-            yield from check_schedule(cfg, loader, items, training)
+        if whole:
+            yield from check_schedule(cfg, cfg[name], items, training)
 
-    def _check_data(self, data, labelled):
+    def _check_data(self, data):
+        self.content = None
         failed = False
-        for finding in self._check_files(data, labelled):
+        for finding in self._check_files(data):
             failed |= isinstance(finding, Exception)
             yield finding
         if failed:
             return
-        yield from self._check_targets(data, labelled)
+        own = data.reads_as('CocoDataset') or data.reads_as('XMLDataset')
+        if own and data.is_local and data.listed:
+            yield from _check_targets(data, self.content)
         classes = data.classes or self.folders
         if not classes or data.config.get('return_classes'):
             return
@@ -147,22 +144,18 @@ class _Checks:
                 f'training set {", ".join(known)}, so labels would differ'
             )
 
-    def _check_files(self, data, labelled):
-        self.content = None
+    def _check_files(self, data):
         if not data.is_local:
             return
         if data.has_local_images:
             _check_folders(data)
-        folder = _class_folder(data)
-        if folder:
+        if folder := _class_folder(data):
             yield from check_class_folders(data, folder, self.folders)
         if not data.host.ann_file:
             return
         file = data.file
         if not file.is_file():
-            raise FileNotFoundError(
-                f'ann_file {str(file)!r} not found. {HINT}'
-            )
+            raise FileNotFoundError(f'ann_file {data.name} not found. {HINT}')
         if data.reads_as('CustomDataset'):
             heads = find_heads(self.cfg.get('model') or {})
             outputs = min((number for _, number in heads), default=None)
@@ -172,41 +165,38 @@ class _Checks:
         elif file.suffix == '.json' or data.reads_as('CocoDataset'):
             # a host's own reader of COCO's format, or a relative of it
             self.content = read_json(file)
-            if not labelled and isinstance(self.content, dict):
+            if not data.labelled and isinstance(self.content, dict):
                 self.content.setdefault('annotations', [])
             yield from check_coco(data, self.content, self.order)
             self.order = self.order or data.order
 
-    def _check_targets(self, data, labelled):
-        """Whether something is left of what the host reads."""
-        own = data.reads_as('CocoDataset') or data.reads_as('XMLDataset')
-        if not (own and data.is_local and data.listed):
-            return
-        content, self.content = self.content, None
-        items = data.read(content)
-        if not items:
-            rules = dict(data.config.get('filter_cfg') or {})
-            raise ValueError(
-                f'{data.name}: filter_cfg={rules} leaves none of its '
-                f'{data.listed} images'
-            )
-        data.items = len(items)
-        data.kept = Counter(
-            data.classes[instance['bbox_label']]
-            for item in items
-            for instance in item['instances']
-            if not instance['ignore_flag']
+
+def _check_targets(data, content):
+    """Whether something is left of what the host reads."""
+    items = data.read(content)
+    if not items:
+        rules = dict(data.config.get('filter_cfg') or {})
+        raise ValueError(
+            f'{data.name}: filter_cfg={rules} leaves none of its '
+            f'{data.listed} images'
         )
-        left = data.objects - data.dropped.total() - data.kept.total()
-        data.dropped['by filters'] = max(left, 0)
-        targets = not data.steps or data.has_step('LoadAnnotations')
-        wanted = targets if data.training else labelled
-        if wanted and not data.kept.total():
-            aim = 'train on' if data.training else 'find'
-            yield ValueError(
-                f'{data.name} has no object to {aim} in {len(items)} images: '
-                f'of {data.objects}, {describe_dropped(data)} are left out'
-            )
+    data.items = len(items)
+    data.kept = Counter(
+        data.classes[instance['bbox_label']]
+        for item in items
+        for instance in item['instances']
+        if not instance['ignore_flag']
+    )
+    kept = data.kept.total()
+    left = data.objects - data.dropped.total() - kept
+    data.dropped['by filters'] = max(left, 0)
+    targets = not data.steps or data.has_step('LoadAnnotations')
+    if not kept and (targets if data.training else data.labelled):
+        aim = 'train on' if data.training else 'find'
+        yield ValueError(
+            f'{data.name} has no object to {aim} in {len(items)} images: '
+            f'of {data.objects}, {describe_dropped(data)} are left out'
+        )
 
 
 def describe_dropped(data: Data) -> str:
@@ -236,23 +226,21 @@ def _class_folder(data):
 
 
 def _check_evaluator(opened, separate):
-    for data in opened:
-        for metric in data.metrics:
-            other = metric.get('ann_file')
-            if not other:
-                continue
-            if len(opened) > 1 and not separate:
-                yield ValueError(
-                    f'it has {len(opened)} data sets, but the evaluator takes '
-                    f'all images for those of {other!r}, by their ids. '
-                    "dict(type='MultiDatasetsEvaluator', metrics=[…], "
-                    'dataset_prefixes=[…]) has a metric for each'
-                )
-                return
-            file = data.host.ann_file
-            if os.path.normpath(other) != os.path.normpath(file):
-                yield ValueError(
-                    f'the data set reads {file!r}, but its evaluator {other!r}'
-                )
-    if len(opened) > 1 and not separate:
+    as_one = len(opened) > 1 and not separate
+    pairs = [(data, metric) for data in opened for metric in data.metrics]
+    for data, metric in pairs:
+        other = metric.get('ann_file')
+        if other and as_one:
+            yield ValueError(
+                f'it has {len(opened)} data sets, but the evaluator takes all '
+                f"images for those of {other!r}, by their ids. dict(type='"
+                "MultiDatasetsEvaluator', metrics=[…], dataset_prefixes=[…]) "
+                'has a metric for each'
+            )
+            return
+        if other and os.path.normpath(other) != os.path.normpath(data.file):
+            yield ValueError(
+                f'the data set reads {data.name}, but its evaluator {other!r}'
+            )
+    if as_one:
         yield f'its {len(opened)} data sets are scored as one'

@@ -19,42 +19,43 @@ def check_class_folders(
     MMPretrain numbers the folders in their order, whatever the config calls
     its classes. Where none of these is a folder, they are a translation.
     """
-    found, classes = list_folders(folder), data.classes
+    found, classes = list_folders(folder), data.classes or ()
     hidden = [name for name in found if name.startswith('.')]
+    mine, theirs = ([*map(_fold, names)] for names in (classes, found))
+    problem = ''
     if hidden:
-        raise ValueError(
+        problem = (
             f'{str(folder)!r} has the hidden folder {hidden[0]!r}, which '
             f'MMPretrain takes for class {found.index(hidden[0])}; delete it'
         )
-    if expected and found != list(expected):
-        raise ValueError(
+    elif expected and found != list(expected):
+        problem = (
             f'{str(folder)!r} has other classes than the training set, so '
-            f'their labels differ: {_difference(found, list(expected))}'
+            f'their labels differ: {_difference(found, expected)}'
         )
-    if classes:
-        mine, theirs = (
-            [_fold(name) for name in names] for names in (classes, found)
+    elif {*mine} & {*theirs} and mine != theirs:
+        problem = (
+            'the classes of the config are not the folders in '
+            f'{str(folder)!r}, sorted, as labels are numbered: '
+            f'{_difference(found, classes)}'
         )
-        if set(mine) & set(theirs) and mine != theirs:
-            raise ValueError(
-                f'the classes of the config are not the folders in '
-                f'{str(folder)!r}, sorted, as labels are numbered: '
-                f'{_difference(found, list(classes))}'
-            )
-        if len(classes) != len(found):
-            raise ValueError(
-                f'{str(folder)!r} has {len(found)} folders, but the config '
-                f'{len(classes)} classes'
-            )
+    elif classes and len(classes) != len(found):
+        problem = (
+            f'{str(folder)!r} has {len(found)} folders, but the config '
+            f'{len(classes)} classes'
+        )
+    if problem:
+        raise ValueError(problem)
     # what lies in large folders is counted on demand only
     limit = sys.maxsize if data.thorough else 10_000 // len(found or [0]) + 1
-    counts = {
-        name: _count_images(data, folder / name, limit) for name in found
-    }
+    counts = Counter(dict.fromkeys(found, 0))
+    for name in found:
+        images = filter(data.host.is_valid_file, _walk(folder / name))
+        counts[name] = sum(1 for _ in islice(images, limit))
     if max(counts.values(), default=0) < limit:
-        data.listed = data.items = sum(counts.values())
-        data.kept = Counter(counts)
-    empty = [name for name, count in counts.items() if not count]
+        data.listed = data.items = counts.total()
+        data.kept = counts
+    empty = [name for name in found if not counts[name]]
     if empty and data.training:
         yield (
             f'{str(folder)!r} has no images in {empty[0]!r}, which is class '
@@ -65,11 +66,6 @@ def check_class_folders(
 def list_folders(folder: Path) -> list[str]:
     """The names of the folders in a folder, as MMPretrain sorts them."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir())
-
-
-def _count_images(data, folder, limit):
-    images = filter(data.host.is_valid_file, _walk(folder))
-    return sum(1 for _ in islice(images, limit))
 
 
 def _walk(folder):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from .coco_boxes import check_boxes, check_keys, describe
 from .coco_masks import check_masks
@@ -24,17 +25,16 @@ def read_json(file: Path) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f'{str(file)!r} is not whole JSON, cut off or damaged: {error}'
-        ) from None
+        problem = f'is not whole JSON, cut off or damaged: {error}'
     except RecursionError:
-        raise ValueError(f'{str(file)!r} is nested too deep') from None
+        problem = 'is nested too deep'
     finally:
         gc.enable()
+    raise ValueError(f'{str(file)!r} {problem}')
 
 
 def check_coco(
-    data: Data, content: object, order: list[str] | None
+    data: Data, content: Any, order: list[str] | None
 ) -> Iterator[Finding]:
     """Checks a file of COCO's format.
 

@@ -50,16 +50,17 @@ def check_boxes(
             'them in pixels'
         )
     if 2 * len(beyond) > seen:
-        text = (
+        remark = (
             f'{file} has most boxes reaching beyond their image, as left, '
             'top, right, bottom do where left, top, width, height are meant: '
             f'{some(beyond, seen)}'
         )
-        yield ValueError(text) if corners == seen else text
+        yield ValueError(remark) if corners == seen else remark
     if lost:
         known = {*map(str, images)}
-        text = any(str(box['image_id']) in known for box in boxes.values())
-        text = text and len(lost) == total
+        text = len(lost) == total and any(
+            str(box['image_id']) in known for box in boxes.values()
+        )
         hint = ', as an id that is text is not for a number,' if text else ''
         yield (
             f'{file} has annotations of images that it does not list{hint} '

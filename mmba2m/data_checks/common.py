@@ -26,17 +26,19 @@ LIMIT = 1e10
 def read_text(path: Path) -> str:
     """Reads an annotation file, not an empty one, nor one with a BOM."""
     content = path.read_bytes()
-    if not content[:99].strip() and not content.strip():
-        raise ValueError(f'{str(path)!r} is empty')
-    if content.startswith(BOM_UTF8):
-        raise ValueError(
-            f'{str(path)!r} starts with a byte order mark (BOM), on which '
-            'its readers fail; save it as UTF-8 without BOM'
+    if not content or content.isspace():
+        problem = 'is empty'
+    elif content.startswith(BOM_UTF8):
+        problem = (
+            'starts with a byte order mark (BOM), on which its readers fail; '
+            'save it as UTF-8 without BOM'
         )
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{str(path)!r} is not UTF-8: {error}') from None
+    else:
+        try:
+            return content.decode()
+        except UnicodeDecodeError as error:
+            problem = f'is not UTF-8: {error}'
+    raise ValueError(f'{str(path)!r} {problem}')
 
 
 def is_number(value: object) -> bool:
@@ -75,9 +77,9 @@ def check_images(paths: Sequence[Path], file: Path, note: str = '') -> None:
         for path in paths
         if path.name not in listing(path.parent) and not path.is_file()
     ]
-    if not missing:
+    first = next(iter(missing), None)
+    if first is None:
         return
-    first = missing[0]
     text = 'is a folder' if first.is_dir() else 'not found'
     for name in listing(first.parent):
         if Path(name).stem == first.stem:
@@ -109,9 +111,8 @@ def track(items: Collection, began: float) -> Iterator[Any]:
         yield item
         if number % 1000 and number < len(items):
             continue
-        if bar is None and time.monotonic() - began > PATIENCE:
-            bar = ProgressBar(len(items), file=sys.stderr)
-        if bar is not None:
+        if bar or time.monotonic() - began > PATIENCE:
+            bar = bar or ProgressBar(len(items), file=sys.stderr)
             bar.update(number - bar.completed)
-    if bar is not None:
+    if bar:
         bar.file.write('\n')

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,10 +24,10 @@ class Data:
     """A data set of a config, built by its class but not read, and counts."""
 
     config: dict
-    scope: str
+    scope: str | None
     host: BaseDataset
-    training: bool
-    metrics: list[dict]
+    training: bool = False
+    metrics: Sequence[dict] = ()
     #: whether all is to be counted, however long that takes
     thorough: bool = False
     began: float = field(default_factory=time.monotonic)
@@ -42,14 +42,14 @@ class Data:
     dropped: Counter[str] = field(default_factory=Counter)
 
     @cached_property
-    def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes, of the config or of the host's class."""
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, if the config or the host's class has any."""
         classes = self.host.metainfo.get('classes')
         if isinstance(classes, str):
             raise ValueError(
                 f'classes={classes!r} is a string; one class is ({classes!r},)'
             )
-        return None if classes is None else tuple(classes)
+        return tuple(classes or ())
 
     @property
     def file(self) -> Path:
@@ -78,15 +78,19 @@ class Data:
     @property
     def is_local(self) -> bool:
         """Whether its annotations are files of this machine."""
-        paths = f'{self.host.data_root} {self.host.ann_file}'
-        return _is_local(self.config) and '://' not in paths
+        return _is_local(self.config, self.host.data_root, self.host.ann_file)
 
     @property
     def has_local_images(self) -> bool:
         """Whether its images, too, are files of this machine."""
-        prefixes = ' '.join(self.host.data_prefix.values())
-        local = self.is_local and all(map(_is_local, self.steps))
-        return local and '://' not in prefixes
+        prefixes = self.host.data_prefix.values()
+        steps = all(map(_is_local, self.steps))
+        return steps and self.is_local and _is_local({}, *prefixes)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its labels are read, not the images alone."""
+        return not only_formats(self.metrics)
 
     @property
     def coco_metrics(self) -> list[dict]:
@@ -112,14 +116,13 @@ class Data:
 
         ``content`` of its COCO file is handed over, not to be read twice.
         """
-        cls = type(self.host)
+        cls: Any = type(self.host)
         if content is not None:
             reader = _hand_over(cls.COCOAPI, content, self.began)
             cls = type(cls.__name__, (cls,), dict(COCOAPI=reader))
-        config = dict(self.config.items())
-        config.update(type=cls, pipeline=[], serialize_data=False)
+        own = dict(type=cls, pipeline=[], serialize_data=False)
         try:
-            return _build(config, self.scope).data_list
+            return _build({**self.config, **own}, self.scope).data_list
         except Exception as error:
             raise ValueError(
                 f'{cls.__name__} cannot read {self.name}: '
@@ -129,9 +132,8 @@ class Data:
 
 def open_data(config: dict, scope: str | None, *args: Any) -> Data | None:
     """Builds a data set unread, or not if its class reads at once."""
-    lazy = dict(config.items(), pipeline=[], lazy_init=True)
     try:
-        host = _build(lazy, scope)
+        host = _build({**config, 'pipeline': [], 'lazy_init': True}, scope)
     except (TypeError, AttributeError, KeyError):  # its host will tell
         return None
     known = isinstance(host, BaseDataset)
@@ -157,7 +159,7 @@ def leaf_datasets(dataset: dict, times: int = 1) -> Iterator[tuple[dict, int]]:
         yield dataset, times
 
 
-def list_metrics(evaluator: dict | list[dict] | None) -> list[dict]:
+def list_metrics(evaluator: dict | Sequence[dict] | None) -> list[dict]:
     """The metrics of an evaluator, whichever way they are written."""
     if isinstance(evaluator, dict):
         evaluator = evaluator.get('metrics', evaluator)
@@ -166,15 +168,21 @@ def list_metrics(evaluator: dict | list[dict] | None) -> list[dict]:
     return [metric for metric in evaluator or () if isinstance(metric, dict)]
 
 
+def only_formats(evaluator: dict | Sequence[dict] | None) -> bool:
+    """Whether an evaluator only writes results, for a server to evaluate."""
+    return any(metric.get('format_only') for metric in list_metrics(evaluator))
+
+
 def name_type(config: object) -> str:
     """The name of what a config builds, given as a name or as a class."""
     kind = config.get('type', '') if isinstance(config, dict) else ''
     return kind if isinstance(kind, str) else kind.__name__
 
 
-def _is_local(config):
+def _is_local(config, *paths):
     backend = config.get('backend_args') or {}
-    return backend.get('backend', 'local') in LOCAL
+    local = backend.get('backend', 'local') in LOCAL
+    return local and not any('://' in str(path) for path in paths)
 
 
 def _build(config, scope):
@@ -186,8 +194,6 @@ def _build(config, scope):
 
 
 def _hand_over(api, content, began):
-    """A reader of COCO's format that is handed what it would read."""
-
     class Reader(api):
         def __init__(self, path):
             super().__init__()

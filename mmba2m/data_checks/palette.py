@@ -8,7 +8,7 @@ from .datasets import leaf_datasets, open_data
 def complete_palettes(dataset: dict) -> None:
     """Adds the colours that palettes of a config, or of its types, lack."""
     for config, _ in leaf_datasets(dataset):
-        data = open_data(config, None, False, [])
+        data = open_data(config, None)
         meta = data.host.metainfo if data else {}
         palette = complete_palette(meta).get('palette')
         if palette != meta.get('palette'):
@@ -23,6 +23,8 @@ def complete_palette(meta: dict) -> dict:
         return meta
     # hues apart by the golden ratio
     hues = [i * 0.618 % 1 for i in range(len(palette), len(classes))]
-    more = [hsv_to_rgb(hue, 0.8, 0.9) for hue in hues]
-    more = [tuple(round(255 * part) for part in colour) for colour in more]
+    more = [
+        tuple(round(255 * part) for part in hsv_to_rgb(hue, 0.8, 0.9))
+        for hue in hues
+    ]
     return dict(meta, palette=palette + more)

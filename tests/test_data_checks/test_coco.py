@@ -1,44 +1,23 @@
-"""What COCO's annotations may hold, and what is said of it."""
+"""Files of COCO's format: their images, their order, what is left of them."""
 
-import json
-import warnings
+import re
 from pathlib import Path
 
 import pytest
+from findings import LOADERS, change_file, first, leaves, put, reverse, say
 from mmdet.registry import DATASETS
 
-from mmba2m.data_checks import check_data
-
-TRAIN = ('train_dataloader',)
+TRAIN = LOADERS[:1]
 
 
 @pytest.fixture
-def edit(coco):
-    """Lets a test change the annotations, and checks them."""
-    dataset = coco.train_dataloader.dataset.dataset
-    file = Path(dataset.data_root, dataset.ann_file)
-
-    def edit(change, **settings):
-        content = json.loads(file.read_text())
-        change(content)
-        file.write_text(json.dumps(content))
-        dataset.update(settings)
-        check_data(coco, TRAIN)
-
-    edit.file, edit.cfg = file, coco
-    return edit
+def train(coco):
+    return leaves(coco)[0]
 
 
-def first(**values):
-    """Sets keys of the first annotation."""
-    return lambda content: content['annotations'][0].update(values)
-
-
-def drop(kind, key):
-    return lambda content: content[kind][0].pop(key)
-
-
-# Files
+@pytest.fixture
+def file(train):
+    return Path(train.data_root, train.ann_file)
 
 
 @pytest.mark.parametrize(
@@ -49,30 +28,16 @@ def drop(kind, key):
         (b'{"images": [', 'is not whole JSON, cut off or damaged: Expecting'),
         (b'\xef\xbb\xbf{}', r'starts with a byte order mark \(BOM\)'),
         ('{}'.encode('utf-16'), 'is not UTF-8'),
+        (b'[' * 100_000, 'is nested too deep'),
     ],
 )
-def test_unreadable_file_is_named(edit, content, message):
-    edit.file.write_bytes(content)
-    with pytest.raises(
-        ValueError,
-        match=rf'train_dataloader: \S+_train2017\.json\S* {message}',
-    ):
-        check_data(edit.cfg, TRAIN)
+def test_unreadable_file_is_named(coco, file, content, message):
+    file.write_bytes(content)
+    assert re.match(f"E train: '{file}' {message}", say(coco, TRAIN))
 
 
-def test_missing_image_is_named_and_counted(edit):
-    folder = edit.file.parents[1] / 'train2017'
-    gone = sorted(folder.iterdir())[:2]
-    for path in gone:
-        path.unlink()
-    with pytest.raises(
-        FileNotFoundError, match=rf'image \S+{gone[0].name}.*2 of 6 are miss'
-    ):
-        check_data(edit.cfg, TRAIN)
-
-
-def test_images_may_lie_in_subfolders(edit):
-    folder = edit.file.parents[1] / 'train2017'
+def test_images_are_there_maybe_in_subfolders(coco, train, file):
+    folder = file.parents[1] / 'train2017'
     (folder / 'part').mkdir()
 
     def move(content):
@@ -81,73 +46,14 @@ def test_images_may_lie_in_subfolders(edit):
         image['file_name'] = f'part/{old.name}'
         old.rename(folder / image['file_name'])
 
-    edit(move)
-
-
-# Contradictions
-
-
-@pytest.mark.parametrize(
-    'kind, message',
-    [
-        ('images', r"two images of id 1: file_name '0+1.jpg' and file_name"),
-        ('annotations', r'two annotations of id 101: image_id 1 and image_id'),
-        (
-            'categories',
-            r"two categories of id 1: name 'circle' and name 'ring",
-        ),
-    ],
-)
-def test_duplicate_ids_are_named(edit, kind, message):
-    def change(content):
-        content[kind][1]['id'] = content[kind][0]['id']
-
-    with pytest.raises(
-        ValueError, match=rf'_train2017\.json\S* has {message}'
-    ):
-        edit(change)
-
-
-def test_class_listed_twice_is_named(edit):
-    def change(content):
-        content['categories'].append(dict(id=9, name='circle'))
-
-    with pytest.raises(ValueError, match="more than one category 'circle'"):
-        edit(change)
-
-
-def test_category_that_is_not_listed_is_named(edit):
-    with pytest.raises(
-        ValueError,
-        match=r'annotation 101 \(image 0+1\.jpg\) has the category id 77',
-    ):
-        edit(first(category_id=77))
-
-
-@pytest.mark.parametrize(
-    'change, message',
-    [
-        (
-            drop('annotations', 'bbox'),
-            r"annotation 101 \(image_id 1\) has no 'bbox'",
-        ),
-        (drop('annotations', 'area'), "annotation 101 .* has no 'area'"),
-        (drop('annotations', 'id'), "one of the annotations .* has no 'id'"),
-        (drop('images', 'width'), r"image 1 \(\S+ '0+1.jpg'\) has no 'width'"),
-        (drop('images', 'file_name'), "image 1 .* has no 'file_name'"),
-        (lambda content: content.pop('annotations'), "has no 'annotations'"),
-        (
-            lambda content: content.update(images=[], annotations=[]),
-            'lists no images',
-        ),
-    ],
-)
-def test_missing_keys_are_named(edit, change, message):
-    with pytest.raises(ValueError, match=message):
-        edit(change)
-
-
-# Remarks
+    change_file(train, move)
+    assert say(coco, TRAIN) == ''
+    gone = sorted(folder.glob('*.jpg'))[:2]
+    for path in gone:
+        path.unlink()
+    assert re.match(
+        rf'N train: image \S+{gone[0].name}.*2 of 6 are miss', say(coco, TRAIN)
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,95 +67,78 @@ def test_missing_keys_are_named(edit, change, message):
         dict(area=0),
     ],
 )
-def test_boxes_that_mmdet_leaves_out_are_counted(edit, values):
-    with pytest.warns(UserWarning, match='left out') as caught:
-        edit(first(**values))
-    (warning,) = caught
-    count = len(json.loads(edit.file.read_text())['annotations'])
-    assert str(warning.message) == (
-        f'train_dataloader: {str(edit.file)!r} has boxes without area or '
-        'outside of their image, which are left out: '
-        f'1 of {count}: annotation 101 (image 000000000001.jpg)'
+def test_boxes_that_mmdet_leaves_out_are_counted(coco, train, file, values):
+    content = change_file(train, first('annotations', **values))
+    count = len(content['annotations'])
+    assert say(coco, TRAIN) == (
+        f'W train: {str(file)!r} has boxes without area or outside of their '
+        f'image, which are left out: 1 of {count}: annotation 101 (image '
+        '000000000001.jpg)'
     )
-    # as the host does
-    dataset = edit.cfg.train_dataloader.dataset.dataset
-    left = sum(
-        len(item['instances'])
-        for item in DATASETS.build(dataset).load_data_list()
-    )
-    assert left == count - 1
+    items = DATASETS.build(train).load_data_list()  # as the host does
+    assert sum(len(item['instances']) for item in items) == count - 1
 
 
-def test_many_are_counted_and_the_first_named(edit):
+def test_many_are_counted_and_the_first_named(coco, train):
     def change(content):
         for box in content['annotations'][1:]:
             box['bbox'] = [0, 0, 0, 0]
 
-    with pytest.warns(UserWarning) as caught:
-        edit(change)
-    message = str(caught[0].message)
-    count = len(json.loads(edit.file.read_text())['annotations'])
+    count = len(change_file(train, change)['annotations'])
+    message = say(coco, TRAIN)
     assert f'{count - 1} of {count}: annotation 102 ' in message
     assert message.count('(image') == 3 and message.endswith(', …')
 
 
-def test_metric_counts_what_training_leaves_out(edit, coco):
-    root = coco.val_dataloader.dataset
-    file = Path(root.data_root, root.ann_file)
-    content = json.loads(file.read_text())
-    content['annotations'][0]['bbox'] = [0, 0, 0, 0]
-    file.write_text(json.dumps(content))
-    with pytest.warns(UserWarning, match='val_dataloader: .* as missed: 1 of'):
-        check_data(coco, ('val_dataloader',))
-
-
-def test_annotations_of_unlisted_images_are_counted(edit):
-    with pytest.warns(
-        UserWarning,
-        match=r'does not list.* 1 of \d+: annotation 101 \(image 7',
-    ):
-        edit(first(image_id=777))
-
-
 @pytest.mark.parametrize(
-    'change',
-    [
-        first(iscrowd=1),
-        first(ignore=1, bbox=[0, 0, 0, 0]),
-        first(bbox=[-5, -5, 1000, 1000]),
-        lambda content: content.update(annotations=content['annotations'][:1]),
-    ],
-)
-def test_ordinary_oddities_pass_without_a_word(edit, change):
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        edit(change)
+    'boxes, rules', [({}, dict(min_size=10_000)),
+                     (dict(annotations=[]), dict(filter_empty_gt=True))],
+)  # fmt: skip
+def test_filter_that_leaves_nothing_is_named(coco, train, boxes, rules):
+    change_file(train, lambda content: content.update(boxes))
+    train.filter_cfg = rules
+    assert re.match(
+        r"E train: .*filter_cfg=\{'.*\} leaves none of its 6 images",
+        say(coco, TRAIN),
+    )
 
 
-# Filters
+def test_formats_of_other_readers_are_left_to_them(coco, train):
+    train.type = 'CocoPanopticDataset'
+    change_file(train, put('annotations', [dict(id=1, segments_info=[])]))
+    assert say(coco, TRAIN) == ''
 
 
-@pytest.mark.parametrize(
-    'change, rules',
-    [
-        (lambda content: None, dict(min_size=10_000)),
-        (
-            lambda content: content.update(annotations=[]),
-            dict(filter_empty_gt=True),
-        ),
-    ],
-)
-def test_filter_that_leaves_nothing_is_named(edit, change, rules):
-    with pytest.raises(
-        ValueError, match=r"filter_cfg=\{'.*\} leaves none of its 6 images"
-    ):
-        edit(change, filter_cfg=rules)
+def test_order_that_differs_in_val_alone_is_to_be_sorted_there(coco):
+    change_file(coco.val_dataloader.dataset, reverse)
+    assert re.fullmatch(
+        'E val: .*sort its categories: circle, ring, square, star, triangle',
+        say(coco),
+    )
+    # a subset of the categories, and the order that is asked for
+    for leaf in leaves(coco):
+        leaf.metainfo.classes = ('star', 'ring')
+    assert re.match("E train: .*write classes=.'ring', 'star'.", say(coco))
+    for leaf in leaves(coco):
+        leaf.metainfo.classes = ('ring', 'star')
+    assert re.fullmatch('E val: .*sort its categories: ring, star', say(coco))
 
 
-def test_formats_of_other_readers_are_left_to_them(edit):
-    def change(content):
-        content['annotations'] = [dict(id=1, segments_info=[])]
+def test_a_second_file_of_another_order_is_named(coco):
+    one = coco.train_dataloader.dataset.dataset
+    two = dict(coco.val_dataloader.dataset)
+    coco.train_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[one, two]
+    )
+    assert say(coco, LOADERS[:1]) == ''
+    change_file(coco.val_dataloader.dataset, reverse)
+    assert re.fullmatch(
+        'E train: .*val2017.*sort its.*', say(coco, LOADERS[:1])
+    )
 
-    dataset = edit.cfg.train_dataloader.dataset.dataset
-    dataset.type = 'CocoPanopticDataset'
-    edit(change)
+
+def test_images_without_annotations_may_be_trained_on(coco, train):
+    """As of semi-supervised training."""
+    change_file(train, put('annotations', []))
+    train.pipeline = [dict(type='LoadEmptyAnnotations')]
+    assert say(coco) == ''

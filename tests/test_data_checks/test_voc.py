@@ -1,36 +1,26 @@
 """What VOC's annotations may hold, and what is said of it."""
 
 import re
-import warnings
 
 import pytest
+from findings import LOADERS, say
 
-from mmba2m.data_checks import check_data
-
-TRAIN = ('train_dataloader',)
+FILTER = [dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1))]
 
 
 @pytest.fixture
-def edit(voc, shapes):
-    """Lets a test change the first XML file, and checks the data."""
-    root = shapes / 'VOCdevkit/VOC2007'
-    file = sorted((root / 'Annotations').iterdir())[0]
-
-    def edit(pattern, replacement, **settings):
-        text, count = re.subn(
-            pattern, replacement, file.read_text(), count=1, flags=re.DOTALL
-        )
-        assert count
-        file.write_text(text)
-        voc.train_dataloader.dataset.datasets[0].update(settings)
-        check_data(voc, TRAIN)
-
-    edit.file, edit.cfg, edit.root = file, voc, root
-    edit.list = root / 'ImageSets/Main/trainval.txt'
-    return edit
+def root(shapes):
+    return shapes / 'VOCdevkit/VOC2007'
 
 
-BOX = '<bndbox>.*?</bndbox>'
+@pytest.fixture
+def file(root):
+    return sorted((root / 'Annotations').iterdir())[0]
+
+
+@pytest.fixture
+def listed(root):
+    return root / 'ImageSets/Main/trainval.txt'
 
 
 def box(left, top, right, bottom):
@@ -40,148 +30,107 @@ def box(left, top, right, bottom):
     )
 
 
-@pytest.mark.parametrize(
-    'content, message',
-    [
-        (b'', 'is empty'),
-        (b'\xef\xbb\xbf000001\n', 'byte order mark'),
-    ],
-)
-def test_unreadable_list_is_named(edit, content, message):
-    edit.list.write_bytes(content)
-    with pytest.raises(ValueError, match=rf'trainval\.txt.* {message}'):
-        check_data(edit.cfg, TRAIN)
-
-
-def test_xml_with_byte_order_mark_is_fine(edit):
-    edit.file.write_text(edit.file.read_text(), encoding='utf-8-sig')
-    check_data(edit.cfg, TRAIN)
-
-
-def test_missing_image_is_named(edit):
-    image = edit.root / 'JPEGImages' / f'{edit.file.stem}.jpg'
-    image.unlink()
-    with pytest.raises(
-        FileNotFoundError, match=rf'image \S+{image.name}.*1 of 6 are missing'
-    ):
-        check_data(edit.cfg, TRAIN)
-
-
-@pytest.mark.parametrize(
-    'pattern, replacement, message',
-    [
-        (BOX, '', r'the box of .* is \[None, .*not four finite numbers'),
-        (BOX, box('nan', 1, 5, 5), r"is \['nan', .*not four finite"),
-        (BOX, box(1, 1, 'inf', 5), r'not four finite'),
-        ('<width>.*?<', '<width>wide<', "width and height are .'wide'"),
-        (BOX, box(1, 1, 10**400, 5), 'not four finite'),
-        ('<difficult>0', '<difficult>', "difficult of '.*' is '', not 0 or 1"),
-        ('<difficult>0', '<difficult>Unspecified', "is 'Unspecified', not 0"),
-        ('<name>.*?</name>', '', 'has an object without a name'),
-    ],
-)
-def test_broken_values_are_named(edit, pattern, replacement, message):
-    with pytest.raises(ValueError, match=rf'{edit.file.name}.*{message}'):
-        edit(pattern, replacement)
-
-
+BOX = '<bndbox>.*?</bndbox>'
 FLAT = box(5, 5, 5, 20)
 OUTSIDE = box(500, 5, 510, 20)
-FILTER = dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1))
+#: a pattern in the first XML file, what replaces it, settings, what is said
+CASES = [
+    (BOX, '', {}, 'E FILE.*the box of .* is .None, .*not four finite numbers'),
+    (BOX, box('nan', 1, 5, 5), {}, "E FILE.*is .'nan', .*not four finite"),
+    (BOX, box(1, 1, 'inf', 5), {}, 'E FILE.*not four finite'),
+    (BOX, box(1, 1, 10**400, 5), {}, 'E FILE.*not four finite'),
+    ('<width>.*?<', '<width>wide<', {},
+     "E FILE.*width and height are .'wide'"),
+    ('<difficult>0', '<difficult>', {},
+     "E FILE.*difficult of '.*' is '', not 0 or 1"),
+    ('<difficult>0', '<difficult>Unspecified', {},
+     "E FILE.*is 'Unspecified', not 0"),
+    ('<name>.*?</name>', '', {}, 'E FILE.*has an object without a name'),
+    # boxes without targets
+    (BOX, FLAT, {},
+     r'E without area.*bbox_min_size=1.* 1 of \d+: .5, 5, 5, 20. in'),
+    (BOX, box(9, 9, 5, 5), {}, 'E without area'),
+    (BOX, OUTSIDE, {}, 'E outside of their image.*FilterAnnotations.* 1 of'),
+    (BOX, box(5, -20, 9, 1), {}, 'E outside of their image'),
+    (BOX, OUTSIDE, dict(filter_cfg=dict(bbox_min_size=1)), 'E outside'),
+    # left out by the config
+    (BOX, FLAT, dict(filter_cfg=dict(bbox_min_size=1)),
+     r'W are left out: 1 of \d+: \('),
+    (BOX, FLAT, dict(pipeline=FILTER), r'W are left out: 1 of \d+: \('),
+    (BOX, OUTSIDE, dict(pipeline=FILTER), r'W are left out: 1 of \d+: \('),
+    ('<name>.*?</name>', '<name>cow</name>', {}, "W left out: {'cow': 1}"),
+    ('<', '<', dict(filter_cfg=dict(min_size=10_000)),
+     'E leaves none of its 6 images'),
+    # oddities that pass without a word
+    (BOX, box(-5, -5, 1000, 1000), {}, ''),
+    (BOX, box('1.5', 1, '20.0', 20), {}, ''),
+    ('<size>.*</size>', '', {}, ''),
+    ('<width>.*?<', '<width>0<', {}, ''),
+    ('<difficult>.*?' + BOX, '<difficult>1</difficult>' + FLAT, {}, ''),
+    ('<object>.*</object>', '', {}, ''),
+    ('^', '\ufeff', {}, ''),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    'values, message',
-    [
-        (
-            FLAT,
-            r'without area.*bbox_min_size=1.* 1 of \d+: \(5, 5, 5, 20\) in',
-        ),
-        (box(9, 9, 5, 5), 'without area'),
-        (OUTSIDE, r'outside of their image.*FilterAnnotations.* 1 of'),
-        (box(5, -20, 9, 1), 'outside of their image'),
-    ],
-)
-def test_boxes_without_targets_are_refused(edit, values, message):
-    with pytest.raises(ValueError, match=message):
-        edit(BOX, values)
+@pytest.mark.parametrize('pattern, replacement, settings, message', CASES)
+def test_objects(voc, file, pattern, replacement, settings, message):
+    text, count = re.subn(
+        pattern, replacement, file.read_text(), count=1, flags=re.DOTALL
+    )
+    assert count
+    file.write_text(text)
+    voc.train_dataloader.dataset.datasets[0].update(settings)
+    message = message.replace('FILE', file.name)
+    message = message and f'{message[0]} train: .*{message[2:]}.*'
+    assert re.fullmatch(message, say(voc))
 
 
-@pytest.mark.parametrize(
-    'values, settings',
-    [
-        (FLAT, dict(filter_cfg=dict(bbox_min_size=1))),
-        (FLAT, dict(pipeline=[FILTER])),
-        (OUTSIDE, dict(pipeline=[FILTER])),
-    ],
-)
-def test_boxes_that_the_config_leaves_out_are_counted(edit, values, settings):
-    with pytest.warns(UserWarning, match=r'are left out: 1 of \d+: \('):
-        edit(BOX, values, **settings)
+def test_misspelt_class_is_named(voc):
+    voc.train_dataloader.dataset.datasets[0].metainfo.classes = ('rings',)
+    assert re.match("E .*'rings'.*did you mean 'ring'", say(voc))
 
 
-def test_min_size_does_not_help_against_boxes_outside(edit):
-    with pytest.raises(ValueError, match='outside'):
-        edit(BOX, OUTSIDE, filter_cfg=dict(bbox_min_size=1))
+def test_xml_is_there_and_whole(voc, file):
+    file.write_bytes(file.read_bytes()[:100])
+    assert re.match(f'E .*{file.name}.* cut off', say(voc))
+    file.unlink()
+    assert re.match(r'N .*\.xml.* listed in', say(voc))
 
 
-@pytest.mark.parametrize(
-    'pattern, replacement',
-    [
-        (BOX, box(-5, -5, 1000, 1000)),
-        (BOX, box('1.5', 1, '20.0', 20)),
-        ('<size>.*</size>', ''),
-        ('<width>.*?<', '<width>0<'),
-        (
-            '<difficult>.*?' + BOX,
-            '<difficult>1</difficult>' + FLAT,
-        ),
-        ('<object>.*</object>', ''),
-    ],
-)
-def test_ordinary_oddities_pass_without_a_word(edit, pattern, replacement):
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        edit(pattern, replacement)
+def test_list_is_text_that_lists_each_once(voc, listed):
+    text = listed.read_text()
+    listed.write_text(text + text.split()[0] + '\n')
+    assert re.match('W .*more than once: 1 of 7: 000001', say(voc))
+    listed.write_text('\ufeff' + text)
+    assert re.match(r'E .*trainval\.txt.* byte order mark', say(voc))
+    listed.write_text('')
+    assert re.match(r'E .*trainval\.txt.* is empty', say(voc))
 
 
-def test_objects_of_other_classes_are_counted(edit):
-    with pytest.warns(UserWarning, match=r"left out: \{'cow': 1\}"):
-        edit('<name>.*?</name>', '<name>cow</name>')
+def test_images_are_there_as_jpg(voc, root, file):
+    image = root / f'JPEGImages/{file.stem}.jpg'
+    for suffix in ('.png', '.JPG'):
+        other = image.rename(image.with_suffix(suffix))
+        assert re.search(
+            rf"N .*not found \('{file.stem}{suffix}' lies there, but "
+            r"MMDetection reads VOC's images as \.jpg only\); 1 of 6 are miss",
+            say(voc),
+        )
+        other.rename(image)
+    image.unlink()
+    assert re.match(
+        rf'N .*image \S+{image.name}.*found; 1 of 6 are missing', say(voc)
+    )
 
 
-def test_images_listed_twice_are_counted(edit):
-    text = edit.list.read_text()
-    edit.list.write_text(text + text.split()[0] + '\n')
-    with pytest.warns(UserWarning, match='more than once: 1 of 7: 000001'):
-        check_data(edit.cfg, TRAIN)
-
-
-def test_filter_that_leaves_nothing_is_named(edit):
-    with pytest.raises(ValueError, match='leaves none of its 6 images'):
-        edit('<', '<', filter_cfg=dict(min_size=10_000))
-
-
-@pytest.mark.parametrize('suffix', ['.png', '.JPG'])
-def test_images_of_another_suffix_are_named(edit, suffix):
-    image = edit.root / f'JPEGImages/{edit.file.stem}.jpg'
-    image.rename(image.with_suffix(suffix))
-    with pytest.raises(
-        FileNotFoundError,
-        match=rf"not found \('{edit.file.stem}{suffix}' lies there, but "
-        r"MMDetection reads VOC's images as \.jpg only\); 1 of 6 are missing",
-    ):
-        check_data(edit.cfg, TRAIN)
-
-
-@pytest.mark.parametrize('split', ['train', 'val'])
-def test_difficult_objects_alone_are_none(voc, shapes, split):
-    for path in (shapes / 'VOCdevkit/VOC2007/Annotations').iterdir():
+@pytest.mark.parametrize('loader', LOADERS)
+def test_difficult_objects_alone_are_none(voc, root, loader):
+    aim = 'train on' if loader.startswith('train') else 'find'
+    for path in (root / 'Annotations').iterdir():
         text = path.read_text().replace('difficult>0', 'difficult>1')
         path.write_text(text)
-    voc[f'{split}_dataloader'] = voc.train_dataloader
-    aim = dict(train='train on', val='find')[split]
-    with pytest.raises(
-        ValueError, match=rf'no object to {aim} in 6 .* of (\d+), \1 difficult'
-    ):
-        check_data(voc, [f'{split}_dataloader'])
+    voc[loader] = voc.train_dataloader
+    assert re.match(
+        rf'E .*no object to {aim} in 6 .* of (\d+), \1 difficult',
+        say(voc, [loader]),
+    )
