@@ -7,26 +7,14 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmba2m import HOSTS
 
-_SWIN = dict(embed_dims=24, depths=[2, 2, 2, 2], num_heads=[1, 2, 4, 8])
-_HORNET = dict(
-    base_dim=16,
-    depths=[1, 1, 1, 1],
-    orders=[2, 3, 4, 5],
-    dw_cfg=[dict(type='DW', kernel_size=7)] * 4,
-)
-_CSP = dict(deepen_factor=0.33, widen_factor=0.25)
-_TRIDENT = dict(
-    depth=50,
-    num_stages=3,
-    strides=(1, 2, 2),
-    dilations=(1, 1, 1),
-    out_indices=(2,),
-    base_channels=8,
-    num_branch=3,
-    test_branch_idx=1,
-    trident_dilations=(1, 2, 3),
-)
 _NARROW = dict(base_channels=16, norm_eval=False)
+_CSP = dict(deepen_factor=0.33, widen_factor=0.25)
+_SWIN = dict(embed_dims=24, depths=[2, 2, 2, 2], num_heads=[1, 2, 4, 8])
+_HORNET = dict(base_dim=16, depths=[1] * 4, orders=[2, 3, 4, 5])
+_TRIDENT = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1))
+_TRIDENT.update(out_indices=(2,), num_branch=3, test_branch_idx=1)
+_TIMM_SWIN = dict(embed_dim=24, depths=[1] * 4, num_heads=[1, 2, 4, 8])
+_TIMM_SWIN.update(img_size=64, window_size=2)
 
 #: Name of a backbone, and its arguments
 NETWORKS = [
@@ -36,25 +24,27 @@ NETWORKS = [
     ('mmdet.Res2Net', dict(_NARROW, depth=50, scales=4, base_width=4)),
     ('mmdet.ResNeSt', dict(_NARROW, depth=50)),
     ('mmdet.RegNet', dict(arch='regnetx_400mf', norm_eval=False)),
-    ('mmdet.TridentResNet', dict(_NARROW, **_TRIDENT)),
+    (
+        'mmdet.TridentResNet',
+        dict(_NARROW, depth=50, trident_dilations=(1, 2, 3), **_TRIDENT),
+    ),
     ('mmdet.DetectoRS_ResNet', dict(_NARROW, depth=50)),
     ('mmdet.CSPDarknet', _CSP),
     ('mmdet.CSPNeXt', _CSP),
     ('mmdet.SwinTransformer', _SWIN),
     ('mmdet.EfficientNet', dict(arch='b0', out_indices=(3, 5))),
     ('mmdet.MobileNetV2', dict(widen_factor=0.5)),
-    ('mmpretrain.ResNet', dict(_NARROW, depth=18, stem_channels=16)),
     ('mmpretrain.SEResNet', dict(_NARROW, depth=50)),
-    ('mmpretrain.Res2Net', dict(_NARROW, depth=50)),
-    ('mmpretrain.ResNeSt', dict(_NARROW, depth=50)),
     ('mmpretrain.RegNet', dict(arch='regnetx_400mf')),
     ('mmpretrain.ConvNeXt', dict(arch='atto')),
-    ('mmpretrain.HorNet', dict(arch=_HORNET)),
+    (
+        'mmpretrain.HorNet',
+        dict(arch=dict(_HORNET, dw_cfg=[dict(type='DW', kernel_size=7)] * 4)),
+    ),
     (
         'mmpretrain.SwinTransformer',
         dict(arch=_SWIN, window_size=2, img_size=64),
     ),
-    ('mmpretrain.EfficientNet', dict(arch='b0')),
     ('mmpretrain.EfficientNet', dict(arch='es')),
     ('mmpretrain.MobileNetV2', dict(widen_factor=0.5)),
     (
@@ -70,24 +60,10 @@ NETWORKS = [
     ),
     (
         'mmpretrain.TIMMBackbone',
-        dict(
-            model_name='swin_tiny_patch4_window7_224',
-            embed_dim=24,
-            depths=(1, 1, 1, 1),
-            num_heads=(1, 2, 4, 8),
-            img_size=64,
-            window_size=2,
-        ),
+        dict(_TIMM_SWIN, model_name='swin_tiny_patch4_window7_224'),
     ),
 ]
-NETWORKS = [
-    (base, cfg) for base, cfg in NETWORKS if base.split('.')[0] in HOSTS
-]
-
-
-def name_network(value):
-    """The name of a test, by one of its values."""
-    return value if isinstance(value, str) else value.get('model_name', '')
+NETWORKS = [case for case in NETWORKS if case[0].split('.')[0] in HOSTS]
 
 
 def build(base, attention=None, **kwargs):
@@ -99,7 +75,12 @@ def build(base, attention=None, **kwargs):
     with DefaultScope.overwrite_default_scope(base.split('.')[0]):
         network = MODELS.build(cfg)
         network.init_weights()
+    return fill_trident(network)
+
+
+def fill_trident(network):
+    """Initialises what its host never does."""
     for module in network.modules():
-        if type(module).__name__ == 'TridentConv':  # its host never does
+        if type(module).__name__ == 'TridentConv':
             kaiming_init(module)
     return network
