@@ -18,8 +18,19 @@ from mmba2m.models.backbones.stages import FAMILIES
 pytestmark = pytest.mark.filterwarnings('ignore')
 
 BA2M = dict(type='BA2M', reduction=4)
-NAMES = [f'{base}-{cfg.get("model_name", "")}' for base, cfg in NETWORKS]
-each_network = pytest.mark.parametrize(('base', 'cfg'), NETWORKS, ids=NAMES)
+FAST = ('mmdet.RegNet', 'mmdet.SwinTransformer', 'mmpretrain.ConvNeXt')
+each_network = pytest.mark.parametrize(
+    ('base', 'cfg'),
+    [
+        pytest.param(
+            base,
+            cfg,
+            id=f'{base}-{cfg.get("model_name", "")}',
+            marks=[] if base in FAST else pytest.mark.slow,
+        )
+        for base, cfg in NETWORKS
+    ],
+)
 both_hosts = pytest.mark.skipif(len(HOSTS) < 2, reason='of both hosts')
 
 

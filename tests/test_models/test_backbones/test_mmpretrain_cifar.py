@@ -1,9 +1,12 @@
-"""The networks for small images, with BA²M and without."""
+"""The networks for small images, with BA²M and without.
+
+What all backbones have in common is in ``test_attention_backbone.py``.
+"""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import Gate, make_images, randomize, train
+from networks import make_images, randomize, train
 from torch import nn
 
 from mmba2m.models.attentions.ba2m import BA2M
@@ -134,48 +137,6 @@ def test_it_weighs_the_maps_where_it_is_switched_on(name):
     for module in find_modules(network).values():
         module.strength.zero_()
     assert torch.equal(network(x)[0], expected)
-
-
-@pytest.mark.parametrize('name', [n for n in NETWORKS if n[:3] != 'Res'])
-def test_other_modules_go_behind_stages_only(name):
-    with pytest.raises(
-        ValueError, match=r"one of \['after_stage'\], got 'res"
-    ):
-        build(f'BA2M{name}', attention=dict(type=Gate))
-    entry = dict(type=Gate, position='after_stage')
-    network = build(f'BA2M{name}', attention=entry)
-    order = [n.split('.')[-1] for n, _ in network.named_modules()]
-    order = [name for name in order if name in ('gate', 'ba2m')]
-    assert order == ['gate', 'ba2m'] * len(NETWORKS[name][1])
-
-
-@each
-def test_every_trainable_parameter_gets_a_gradient(name):
-    """Up to the second stage, also behind the first, which is frozen."""
-    # EfficientNet counts the stem as well
-    first = 1 if name == 'EfficientNet_CIFAR' else 0
-    frozen_stages = first + 1
-    network = build(
-        f'BA2M{name}', out_indices=[first + 1], frozen_stages=frozen_stages
-    )
-    modules = list(find_modules(network).values())
-    trainable = [i <= 1 for i in range(len(modules))]
-    for _ in range(2):  # the optimizer is built before the first train()
-        assert [
-            all(p.requires_grad for p in module.parameters())
-            for module in modules
-        ] == trainable
-        assert [
-            any(p.requires_grad for p in module.parameters())
-            for module in modules
-        ] == trainable
-        network.train()
-    (out,) = network(make_images(3, dtype=torch.float32))
-    out.square().sum().backward()
-    for parameter in modules[1].parameters():
-        assert parameter.grad is not None
-        assert parameter.grad.isfinite().all()
-    assert modules[0].training and modules[1].training
 
 
 @pytest.mark.parametrize('expansion', [1, 4])
