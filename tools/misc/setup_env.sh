@@ -170,15 +170,19 @@ show_ninja() { # shows only how far the build is, keeps all of it in $tmp/err
 }
 
 build_ops() { # leaves the wheel in $wheels, all of it or nothing
-    local cuda=0 gpus='' jobs=${MAX_JOBS:-$(nproc)}
+    local cuda=0 gpus='' jobs=${MAX_JOBS:-$(nproc)} cflags='-g0 -O2'
     check_compiler
     [ "$accelerator" = cpu ] || cuda=1 gpus=${CUDA_VISIBLE_DEVICES-0}
     say "stage 3/4: mmcv's ops for the $accelerator, with $jobs jobs (about" \
         '5 minutes on two cores)'
     building=$(mktemp -d "$cache/build.XXXXXX")
     : >"$tmp/err"
+    if CFLAGS=$cflags "$python" tools/misc/precompile_header.py "$tmp" \
+        >>"$log" 2>&1; then
+        cflags+=' -include torch_types.h'
+    fi
     # No cache of pip: it would hand out a wheel built for another torch.
-    CFLAGS='-g0 -O2' MMCV_WITH_OPS=1 \
+    CFLAGS=$cflags CPATH=$tmp${CPATH:+:$CPATH} MMCV_WITH_OPS=1 \
         MAX_JOBS=$jobs FORCE_CUDA=$cuda CUDA_VISIBLE_DEVICES=$gpus \
         PATH=$venv/bin:$PATH \
         "$python" -m pip wheel -v --no-cache-dir --no-deps \
