@@ -145,4 +145,7 @@ if __name__ == '__main__':
         from .data_checks.command import main as check
 
         sys.exit(check(sys.argv[2:]))
+    if sys.argv[1:]:
+        print('usage: python -m mmba2m [check CONFIG]', file=sys.stderr)
+        sys.exit(0 if sys.argv[1] in ('-h', '--help') else 2)
     sys.exit(main())

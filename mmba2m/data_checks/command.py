@@ -25,7 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help='settings that override the config',
     )
     args = parser.parse_args(argv)
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = Config.fromfile(args.config)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     cfg.merge_from_dict(args.cfg_options or {})
     names = list(LOADERS)
     same = cfg.get(LOADERS[1]) == cfg.get(LOADERS[2])

@@ -23,9 +23,15 @@ def config(shapes, monkeypatch):
     return CONFIG
 
 
+def read_lines(capsys):
+    lines = capsys.readouterr().out.splitlines()
+    # MMEngine tells of SHAPES_ROOT
+    return [line for line in lines if ' - mmengine - ' not in line]
+
+
 def test_summary_of_whole_data(config, capsys):
     assert main([config]) == 0
-    *_, last = lines = capsys.readouterr().out.splitlines()
+    *_, last = lines = read_lines(capsys)
     assert last == '0 errors, 1 warnings'
     assert lines[0].startswith('warning: train_dataloader: the warm-up lasts')
     train = lines.index(next(x for x in lines if x.startswith('train_')))
@@ -43,7 +49,7 @@ def test_each_finding_has_a_line(config, capsys):
         'test_dataloader.dataset.ann_file=none.json',
     ]
     assert main([config, '--cfg-options', *options]) == 1
-    *lines, last = capsys.readouterr().out.splitlines()
+    *lines, last = read_lines(capsys)
     errors = [x for x in lines if x.startswith('error: ')]
     assert last == '3 errors, 0 warnings'
     for loader, line in zip(('train', 'val', 'test'), errors, strict=True):
@@ -105,3 +111,19 @@ def test_shipped_configs_agree_with_their_heads(load_config):
         data = open_data(config, cfg.default_scope, True, [])
         if data is not None and data.classes:
             assert not list(check_heads(cfg.model, data.classes)), path
+
+
+def test_a_config_that_is_not_there(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(['nowhere.py'])
+    assert end.value.code == 2
+    assert 'nowhere.py' in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('word, code', [('--help', 0), ('chek', 2)])
+def test_other_words_are_no_report(word, code, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['mmba2m', word])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module('mmba2m', run_name='__main__', alter_sys=False)
+    assert end.value.code == code
+    assert 'usage: python -m mmba2m' in capsys.readouterr().err

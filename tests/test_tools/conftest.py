@@ -1,11 +1,15 @@
-"""Modules of tools, as their scripts import them."""
+"""Modules of tools, as their scripts import them, and what tools take."""
 
 import functools
 import sys
 from importlib import import_module
 
+import mmcv
 import pytest
+from random_checkpoints import IMAGES, draw_image, load_config, save_random
 from tool_runs import ROOT
+
+from mmba2m import HOSTS
 
 
 @pytest.fixture(scope='session')
@@ -25,3 +29,22 @@ def load_tools():
                     sys.modules.pop(name, None)
 
     return load
+
+
+@pytest.fixture(scope='module')
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('checkpoints')
+    return {
+        host: save_random(load_config(host), folder / f'{host}.pth')
+        for host in HOSTS
+    }
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Five images, of two sizes and in two folders."""
+    folder = tmp_path / 'images'
+    for i, name in enumerate(IMAGES):
+        size = (64, 96) if i != 2 else (96, 64)
+        mmcv.imwrite(draw_image(i, *size), str(folder / name))
+    return folder

@@ -1,7 +1,9 @@
-"""Checkpoints of untrained networks, with the config and classes in them."""
+"""Checkpoints of untrained networks with all in them, and images."""
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -14,6 +16,7 @@ CONFIGS = dict(
     mmdet='configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py',
     mmpretrain='configs/demo/ba2m-resnet18_shapes.py',
 )
+IMAGES = ['a.png', 'b.png', 'c.png', 'd.png', 'more/a.png']
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 
 
@@ -42,3 +45,9 @@ def save_random(cfg, path, strength=1.0, **meta):
     meta |= dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=CLASSES))
     torch.save(dict(meta=meta, state_dict=model.state_dict()), path)
     return path
+
+
+def draw_image(seed, height=64, width=96):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    return cv2.GaussianBlur(image, (0, 0), 3) * 2

@@ -13,7 +13,14 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from random_checkpoints import CLASSES, ROOT, load_config, save_random
+from random_checkpoints import (
+    CLASSES,
+    IMAGES,
+    ROOT,
+    draw_image,
+    load_config,
+    save_random,
+)
 from tool_runs import run_tool
 
 from mmba2m import HOSTS
@@ -23,34 +30,6 @@ pytestmark = [
     pytest.mark.skipif('mmdet' not in HOSTS, reason='needs MMDetection'),
     pytest.mark.skipif('mmpretrain' not in HOSTS, reason='needs MMPretrain'),
 ]
-
-
-NAMES = ['a.png', 'b.png', 'c.png', 'd.png', 'more/a.png']
-
-
-def draw_image(seed, height=64, width=96):
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, 256, (height, width, 3), np.uint8)
-    return cv2.GaussianBlur(image, (0, 0), 3) * 2
-
-
-@pytest.fixture(scope='module')
-def checkpoints(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('checkpoints')
-    return {
-        host: save_random(load_config(host), folder / f'{host}.pth')
-        for host in HOSTS
-    }
-
-
-@pytest.fixture
-def images(tmp_path):
-    """Five images, of two sizes and in two folders."""
-    folder = tmp_path / 'images'
-    for i, name in enumerate(NAMES):
-        size = (64, 96) if i != 2 else (96, 64)
-        mmcv.imwrite(draw_image(i, *size), str(folder / name))
-    return folder
 
 
 @pytest.fixture
@@ -86,7 +65,7 @@ def test_detections_are_those_of_the_inferencer(
     assert [one.call_count for one in calls] == [1, 5, 1]
     monkeypatch.undo()
 
-    assert [result['image'] for result in content['results']] == NAMES
+    assert [result['image'] for result in content['results']] == IMAGES
     assert content['classes'] == list(CLASSES)
     infer = DetInferencer(
         weights=str(checkpoints['mmdet']), device='cpu', show_progress=False
@@ -230,7 +209,7 @@ def test_what_is_bad_is_named_and_the_others_go_on(run, images, checkpoints):
     assert run.content['unreadable']['b.png'].startswith('ValueError: ')
     assert 'image_demo: 4 could not be read or predicted on: ' in text
     names = [result['image'] for result in run.content['results']]
-    assert names == [name for name in NAMES if name != 'b.png']
+    assert names == [name for name in IMAGES if name != 'b.png']
 
 
 def test_results_are_there_where_it_is_interrupted(
@@ -248,7 +227,7 @@ def test_results_are_there_where_it_is_interrupted(
     with pytest.raises(KeyboardInterrupt):
         run(images, checkpoints['mmpretrain'])
     content = json.loads((tmp_path / 'out0/predictions.json').read_text())
-    assert [result['image'] for result in content['results']] == NAMES[:2]
+    assert [result['image'] for result in content['results']] == IMAGES[:2]
 
 
 def test_results_are_no_input(images, checkpoints):

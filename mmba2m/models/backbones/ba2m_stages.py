@@ -36,10 +36,11 @@ class BA2MStagesMixin(AttentionMixin):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        entry = dict(
-            type=BA2M,
-            position='after_stage',
-            stages=ba2m_stages,
-            **(ba2m_cfg or {}),
-        )
-        self._add_attention([entry])
+        entry = dict(type=BA2M, position='after_stage', stages=ba2m_stages)
+        taken = [key for key in entry if key in (ba2m_cfg or {})]
+        if taken:
+            raise ValueError(
+                f"ba2m_cfg takes BA2M's arguments, not {taken[0]!r}: stages "
+                'are chosen by ba2m_stages, other places by attention'
+            )
+        self._add_attention([{**entry, **(ba2m_cfg or {})}])
