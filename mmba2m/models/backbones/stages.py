@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class Stage(NamedTuple):
     """A stage of a backbone, and where its map is found.
 
-    Attributes:
+    Args:
         index: Of its map in ``out_indices``.
         name: Of the module that gets the attention modules as children.
         width: Channels of the map.
