@@ -11,7 +11,14 @@ from typing import Any
 from .coco_boxes import check_boxes, check_keys, describe
 from .coco_masks import check_masks
 from .coco_metric import check_metric
-from .common import Finding, check_images, check_names, is_number, read_text
+from .common import (
+    Finding,
+    check_images,
+    check_names,
+    is_id,
+    is_number,
+    read_text,
+)
 from .datasets import Data
 
 
@@ -99,7 +106,7 @@ def _by_id(entries, kind, file):
         keys = ('image_id', 'category_id') if kind == 'annotations' else ()
         check_keys(entry, ('id', *keys), f'one of the {kind}', file)
         key = entry['id']
-        if not isinstance(key, str) and not is_number(key):
+        if not isinstance(key, str) and not is_id(key):
             raise ValueError(
                 f'{file}: one of the {kind} ({describe(entry)}) has the id '
                 f'{key!r}, which is no number'

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .common import Finding, is_number, some
+from .common import Finding, is_id, some
 from .datasets import Data
 
 
@@ -17,7 +17,7 @@ def check_metric(data: Data, boxes: dict, images: dict) -> Iterator[Finding]:
             if box.get('iscrowd') is None
         ],
         'ids of annotations that are no numbers': [
-            repr(key) for key in boxes if not is_number(key)
+            repr(key) for key in boxes if not is_id(key)
         ],
     }
     for problem, found in problems.items():

@@ -46,6 +46,14 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and -LIMIT < value < LIMIT
 
 
+def is_id(value: object) -> bool:
+    """Whether a value is a number that COCO's metric keeps exactly.
+
+    COCO's own crowds have ids beyond 9e11.
+    """
+    return isinstance(value, (int, float)) and -(2**53) < value < 2**53
+
+
 def check_names(
     classes: Sequence[str], names: Collection[str], file: Path
 ) -> None:

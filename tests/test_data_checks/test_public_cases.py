@@ -88,6 +88,8 @@ COCO = {
     'id_0': (first(ANN, id=0), '', 'W annotation of id 0.*Count from 1'),
     'id_text': (each(ANN, id=str), '', r"E that are no numbers. .* \d+ of"),
     'id_mixed': (first(ANN, id='a'), '', "E no numbers.* 1 of \\d+: 'a'"),
+    # of COCO's own crowds
+    'id_crowd': (first(ANN, id=900100184613), '', ''),
     'id_null': (first(ANN, id=None), 'E id None, which is no number', 'E'),
     'image_id_text': (each(ANN, image_id=str), 'W an id that is text.*\nE .*'
                       f'{NONE}of images not listed', 'W \nE .*'),
