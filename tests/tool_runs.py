@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 @contextmanager
 def isolate_mmengine():
-    """Leaves nothing of a Runner behind: scopes, logs, loaders."""
+    """Lets a Runner find nothing of others, and leaves nothing behind."""
     kept = [
         (store, dict(store))
         for store in (
@@ -37,15 +37,18 @@ def isolate_mmengine():
             CheckpointLoader._schemes,
         )
     ]
+    # the hosts' visualizers all have one name, and write where the first did
+    managers = (MessageHub, MMLogger, Visualizer, *Visualizer.__subclasses__())
+    for manager in managers:
+        manager._instance_dict.clear()
     try:
         yield
     finally:
+        for manager in managers:
+            manager._instance_dict.clear()
         for store, content in kept:
             store.clear()
             store.update(content)
-        # the hosts' own all have one name, and write where the first did
-        for visualizer in Visualizer.__subclasses__():
-            visualizer._instance_dict.clear()
 
 
 def run_tool(tool, *args, env=None, fails=False, cwd=ROOT):
