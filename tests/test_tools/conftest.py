@@ -22,11 +22,13 @@ def load_tools():
         names = [path.stem for path in folder.glob('*.py')]
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(folder)
-            try:
-                return {name: import_module(name) for name in names}
-            finally:  # other folders have modules of these names
-                for name in names:
-                    sys.modules.pop(name, None)
+            # another folder, and whoever ran a tool, may have these names
+            for name in names:
+                sys.modules.pop(name, None)
+            modules = {name: import_module(name) for name in names}
+            for name in names:
+                del sys.modules[name]
+            return modules
 
     return load
 

@@ -19,7 +19,7 @@ import yaml
 from measuring import compare_times, measure_peak, time_in_turn
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS
-from report import draw_runs, format_runs
+from results import draw_runs, format_runs
 from torch import nn
 
 from mmba2m.inspect.complexity import count_parameters
