@@ -115,12 +115,12 @@ class GlobalSpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the attention map, (N, 1, h, w) with h = ⌈H/2⌉."""
-        maps = self.attend(self.qkv(x))
+        maps = self._attend(self.qkv(x))
         if self.conv is not None:
             maps = torch.cat([self.conv(x), maps], dim=1)  # (N, d, h, w)
         return self.head(maps)
 
-    def attend(self, qkv: Tensor) -> Tensor:
+    def _attend(self, qkv):
         """Attention over positions: (N, 3·d/2, h, w) → (N, d/2, h, w)."""
         q, k, v = qkv.chunk(3, dim=1)  # (N, d/2, h, w) each
         h, w = q.shape[-2:]

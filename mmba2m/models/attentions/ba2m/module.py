@@ -24,7 +24,6 @@ from mmba2m.models.attentions.norm import (
 )
 from mmba2m.registry import MODELS
 
-from . import cpu
 from .batch_softmax import batch_softmax
 from .branches import (
     ChannelAttention,
@@ -187,7 +186,14 @@ class BA2M(nn.Module):
 
         They are float32 at least.
         """
-        channel, local, global_ = self._attend(x)
+        channel, local, global_ = (
+            None if branch is None else branch(x)
+            for branch in (
+                self.channel,
+                self.local_spatial,
+                self.global_spatial,
+            )
+        )
         spatial = [] if local is None else [local]  # (N, 1, H, W) each
         if global_ is not None:
             size = x.shape[-2:]
@@ -199,13 +205,6 @@ class BA2M(nn.Module):
         if channel is None:
             return p.mean(1)
         return mean_outer_max(a, p) if spatial else a.mean(1)
-
-    def _attend(self, x):
-        """Returns the maps of the three branches, None for those left out."""
-        branches = (self.channel, self.local_spatial, self.global_spatial)
-        return cpu.attend(*branches, x) or tuple(
-            None if branch is None else branch(x) for branch in branches
-        )
 
     def weigh(self, sar: Tensor) -> Tensor:
         """Turns SARs (N,) into weights (N,): Eqs. 10–12, or ``inference``."""

@@ -25,7 +25,7 @@ SUBSETS = [
     for size in (1, 2, 3)
     for subset in combinations(('channel', 'local', 'global'), size)
 ]
-#: channels, reduction, height, width; the last one goes through cpu.py
+#: channels, reduction, height, width
 SIZES = [(8, 2, 6, 6), (10, 4, 5, 7), (6, 4, 7, 4), (7, 2, 1, 1), (9, 2, 3, 2)]
 SIZES += [(9, 2, 11, 10)]
 GN = dict(type='GN', num_groups=1)
