@@ -21,7 +21,6 @@ from networks import (
 from torch import nn
 
 from mmba2m import HOSTS
-from mmba2m.models.attentions.names import list_attentions
 from mmba2m.registry import MODELS
 
 pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
@@ -49,41 +48,33 @@ class Started(BaseModule):
 STARTED = [dict(type=Started), dict(type=Started, position='after_stage')]
 
 
-def started(network):
-    return [m for m in network.modules() if isinstance(m, Started)]
-
-
 @each_host
-def test_modules_start_as_they_say(host):
-    network = build(host, STARTED)
-    assert len(started(network)) == 6
-    network.init_weights()
-    for module in started(network):
-        assert (module.fc.weight == 3).all()
-    # the host's part is initialised as ever
-    assert (network.layer1[0].norm2.weight == 0).all()
-    assert network.layer1[0].conv1.weight.std() > 0.05
-
-
-@each_host
-def test_pretrained_weights_are_kept(host, tmp_path):
+def test_modules_start_as_they_say_or_as_the_checkpoint(host, tmp_path):
     path = str(tmp_path / 'network.pth')
     state = randomize(build(host, STARTED)).state_dict()
     for key in state:
         if key.endswith('fc.weight'):
             state[key].normal_()
-    save_checkpoint(state, path)
-    cfg = dict(type='Pretrained', checkpoint=path)
-    network = build(host, STARTED, init_cfg=cfg)
-    network.init_weights()
-    torch.testing.assert_close(network.state_dict(), state)
-    # of a plain one, the modules start as they say
     stock = {k: v for k, v in state.items() if 'started' not in k}
-    save_checkpoint(stock, path)
-    network = build(host, STARTED, init_cfg=cfg)
-    network.init_weights()
-    for module in started(network):
-        assert (module.fc.weight == 3).all()
+    pretrained = dict(type='Pretrained', checkpoint=path)
+    for init_cfg, saved in (
+        (None, {}),
+        (pretrained, stock),
+        (pretrained, state),
+    ):
+        save_checkpoint(saved, path)
+        network = build(host, STARTED, init_cfg=init_cfg)
+        network.init_weights()
+        if saved is state:
+            torch.testing.assert_close(network.state_dict(), state)
+            continue
+        modules = [m for m in network.modules() if isinstance(m, Started)]
+        assert len(modules) == 6
+        for module in modules:
+            assert (module.fc.weight == 3).all()
+        if init_cfg is None:  # the host's part is initialised as ever
+            assert (network.layer1[0].norm2.weight == 0).all()
+            assert network.layer1[0].conv1.weight.std() > 0.05
 
 
 # Sizes of maps
@@ -154,12 +145,6 @@ def test_any_registry_will_do(host, name, register):
     DefaultScope.get_instance('own', scope_name=host)
     network = build(host, dict(type=name.format(host)))
     assert type(network.layer1[0].own) is Own
-
-
-def test_names_are_listed():
-    names = list_attentions()
-    assert 'BA2M' in names and names == sorted(names)
-    assert all(MODELS.get(name).positions for name in names)
 
 
 # Errors

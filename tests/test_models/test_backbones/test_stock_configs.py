@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch.distributed as dist
+from batches import make_batch, take_few_regions
 from families import fill_trident
 from mmengine.config import Config
 from mmengine.logging import MessageHub
@@ -54,11 +55,6 @@ CASES = [('backbone', path) for path in BACKBONES]
 CASES += [('neck', path) for path in NECKS]
 CASES = [case for case in CASES if case[1].split('::')[0] in HOSTS]
 
-FEW_REGIONS = {
-    'model.train_cfg.rpn_proposal.max_per_img': 20,
-    'model.test_cfg.rpn.max_per_img': 20,
-}
-
 
 @pytest.fixture
 def one_rank():
@@ -89,31 +85,10 @@ def load(path, part, folder):
             node.pop('pretrained', None)
             if 'norm_eval' in node or node.get('type') == 'HRNet':
                 node['norm_eval'] = False
-        if 'roi_head' in cfg.model:
-            cfg.merge_from_dict(FEW_REGIONS)
-            if isinstance(cfg.model.train_cfg.rcnn, dict):
-                cfg.model.train_cfg.rcnn.sampler.num = 32
+        take_few_regions(cfg.model)
         if 'data_preprocessor' in cfg:
             cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     return cfgs
-
-
-def make_batch(cfg):
-    if cfg.default_scope == 'mmdet':
-        from mmdet.testing import demo_mm_inputs
-
-        return demo_mm_inputs(
-            image_shapes=(3, 128, 96),
-            num_items=[3, 2],
-            num_classes=20,
-            with_mask='mask_head' in cfg.model.get('roi_head', {}),
-        )
-    from mmpretrain.structures import DataSample
-
-    return dict(
-        inputs=torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8),
-        data_samples=[DataSample().set_gt_label(label) for label in (0, 4)],
-    )
 
 
 @pytest.mark.slow
@@ -138,7 +113,8 @@ def test_it_trains_predicts_starts_and_strips(part, path, tmp_path, one_rank):
     ddp = MMDistributedDataParallel(model, find_unused_parameters=False)
     optim = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-6))
     model.train()
-    data = make_batch(cfg)
+    size = (128, 96) if cfg.default_scope == 'mmdet' else (224, 224)
+    data = make_batch(cfg.default_scope, model, *size)
     grads = {}
     for name, weight in trained.items():
         weight.register_hook(partial(grads.__setitem__, name))

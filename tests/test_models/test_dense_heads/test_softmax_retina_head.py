@@ -1,8 +1,6 @@
 import pytest
 import torch
-import torch.nn.functional as F
 from mmengine.config import ConfigDict
-from mmengine.structures import InstanceData
 
 pytest.importorskip('mmdet')
 
@@ -64,67 +62,12 @@ def test_every_anchor_starts_with_the_prior(prior):
     torch.testing.assert_close(found, expected.expand_as(found))
 
 
-def test_stock_head_starts_without_a_prior():
-    # why there is a head of ours
-    head = build_head(
-        type='RetinaHead', loss_cls=dict(type='CrossEntropyLoss')
-    )
-    found = probabilities(head, make_maps(2, scale=0.0))
-    torch.testing.assert_close(found, torch.full_like(found, 1 / 4))
-
-
 def test_a_second_call_keeps_trained_weights():
     head = build_head()
     bias = head.retina_cls.bias.detach().normal_()
     kept = bias.clone()
     head.init_weights()
     assert torch.equal(head.retina_cls.bias, kept)
-
-
-def test_loss_is_the_cross_entropy_of_all_anchors_over_the_positive_ones():
-    head = build_head()
-    maps = make_maps(2)
-    boxes = [
-        torch.tensor([[0.0, 0, 18, 22], [30, 30, 60, 62]]),
-        torch.tensor([[20.0, 16, 44, 40]]),
-    ]
-    labels = [torch.tensor([0, 2]), torch.tensor([1])]
-    truth = [
-        InstanceData(bboxes=box, labels=label)
-        for box, label in zip(boxes, labels, strict=True)
-    ]
-    scores, deltas = head(maps)
-    losses = head.loss_by_feat(scores, deltas, truth, METAS * 2)
-
-    anchors = head.prior_generator.grid_priors([(8, 8), (4, 4)], device='cpu')
-    total, positive = 0.0, 0
-    for i in range(2):
-        target, used = assign(torch.cat(anchors), boxes[i], labels[i])
-        logits = torch.cat(
-            [s[i].permute(1, 2, 0).reshape(-1, CLASSES + 1) for s in scores]
-        )
-        entropy = F.cross_entropy(logits, target, reduction='none')
-        total += entropy[used].sum()
-        positive += int((target < CLASSES).sum())
-    assert positive > 3
-    torch.testing.assert_close(sum(losses['loss_cls']), total / positive)
-
-
-def assign(anchors, boxes, labels):
-    """RetinaNet's rule: from IoU 0.5, or the best of its box; under 0.4."""
-    top = torch.maximum(anchors[:, None, :2], boxes[None, :, :2])
-    bottom = torch.minimum(anchors[:, None, 2:], boxes[None, :, 2:])
-    inter = (bottom - top).clamp(min=0).prod(-1)
-    area_a, area_b = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (anchors, boxes))
-    ious = inter / (area_a[:, None] + area_b[None] - inter)
-    target = torch.full((len(anchors),), CLASSES)
-    best, which = ious.max(1)
-    used = (best < 0.4) | (best >= 0.5)
-    target[best >= 0.5] = labels[which[best >= 0.5]]
-    for j, value in enumerate(ious.max(0).values):
-        same = ious[:, j] == value
-        target[same], used[same] = labels[j], True
-    return target, used
 
 
 def test_predictions_leave_background_out():
