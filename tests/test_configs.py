@@ -1,20 +1,26 @@
 """Every config: it builds, has the modules that its name says, and trains."""
 
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from batches import make_batch, take_few_regions
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
-from mmba2m import HOSTS
 from mmba2m.datasets import SHAPES_CLASSES
 from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.models.backbones.slots import find_attention, to_entries
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmpretrain')
+
+from test_detection_configs import difference
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(
@@ -22,8 +28,6 @@ CONFIGS = sorted(
     for path in (ROOT / 'configs').rglob('*.py')
     if '_base_' not in path.parts
 )
-if len(HOSTS) < 2:
-    pytest.skip('the configs are for both hosts', allow_module_level=True)
 
 # It builds
 
@@ -32,6 +36,10 @@ if len(HOSTS) < 2:
 def test_network_has_the_modules_of_its_name(path, load_config, build_network):
     cfg, network = load_config(path), build_network(path)
     assert cfg.custom_imports.imports == ['mmba2m']
+    hook = cfg.default_hooks.ba2m_logger
+    assert hook == dict(type='mmba2m.BA2MLoggerHook')
+    backends = [backend.type for backend in cfg.visualizer.vis_backends]
+    assert backends == ['LocalVisBackend', 'TensorboardVisBackend']
     modules = list(network.backbone.modules())
     found = any(isinstance(module, BA2M) for module in modules)
     has_module = 'ba2m' in path.rpartition('/')[2]
@@ -43,6 +51,45 @@ def test_network_has_the_modules_of_its_name(path, load_config, build_network):
     for entry in entries:
         cls = find_attention(entry['type'])
         assert any(isinstance(module, cls) for module in modules)
+
+
+def find_plain(path):
+    """The path of the config without the module that the name begins with."""
+    name = path.removeprefix('attention/')
+    if name == path:
+        return path.replace('ba2m-', '')
+    plain = re.search('(ba2m-)?(resnet|r)50_.*', name).group()
+    if name.startswith('faster-rcnn_'):
+        return f'faster_rcnn/faster-rcnn_{plain}'
+    return f'resnet/{plain}'
+
+
+def test_only_the_backbone_sets_configs_apart(load_config):
+    """With BA²M, or attention, from the network of the same schedule."""
+    options = ('type', 'ba2m_cfg', 'ba2m_stages', 'attention')
+    options = {f'model.backbone.{key}' for key in options}
+    pairs = [(path, find_plain(path)) for path in CONFIGS]
+    pairs = [(a, b) for a, b in pairs if a != b and b in CONFIGS]
+    assert len(pairs) > 50
+    for path, plain in pairs:
+        ours, theirs = load_config(path), load_config(plain)
+        assert difference(ours, theirs) <= options, path
+        kind = theirs.model.backbone.type.removeprefix('BA2M')
+        kinds = {f'BA2M{kind}', f'Attention{kind}'}
+        assert ours.model.backbone.type in kinds, path
+
+
+def test_depth_101_differs_in_the_depth(load_config):
+    for path in CONFIGS:
+        if '-r101' in path or '_r101' in path:
+            cfg = load_config(path)
+            assert difference(cfg, load_config(path.replace('101', '50'))) == {
+                'model.backbone.depth',
+                'model.backbone.init_cfg.checkpoint',
+            }
+            assert cfg.model.backbone.depth == 101
+            start = cfg.model.backbone.init_cfg
+            assert start.checkpoint == 'torchvision://resnet101'
 
 
 def test_one_name_builds_the_backbone_of_either_host(build_network):
@@ -90,13 +137,6 @@ SLOW = (
     'resnext/ba2m-resnext50-32x4d_8xb32-90e_in1k.py',
     'shufflenet_v2/ba2m-shufflenet-v2-1x_1xb256-300e_cifar100.py',
 )
-#: regions take most of the time, and a few show what all do
-FEW_REGIONS = {
-    'model.train_cfg.rpn_proposal.max_per_img': 40,
-    'model.train_cfg.rcnn.sampler.num': 32,
-    'model.test_cfg.rpn.max_per_img': 40,
-    'model.test_cfg.rcnn.max_per_img': 4,
-}
 
 
 def test_every_kind_is_among_those_that_train(build_network):
@@ -111,27 +151,6 @@ def test_every_kind_is_among_those_that_train(build_network):
             assert kind(path) in trained, path
 
 
-def make_batch(cfg, model):
-    """Two unequal images of a data set's kind, as its loader gives them."""
-    size = (96, 128) if cfg.default_scope == 'mmdet' else (64, 64)
-    if cfg.default_scope == 'mmdet':
-        from mmdet.testing import demo_mm_inputs
-
-        head = model.roi_head if hasattr(model, 'roi_head') else model
-        return demo_mm_inputs(
-            image_shapes=(3, *size),
-            num_items=[3, 1],
-            num_classes=head.bbox_head.num_classes,
-            with_mask=getattr(head, 'with_mask', False),
-        )
-    from mmpretrain.structures import DataSample
-
-    return dict(
-        inputs=torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8),
-        data_samples=[DataSample().set_gt_label(label) for label in (0, 4)],
-    )
-
-
 @pytest.mark.filterwarnings('ignore:BA2M')
 @pytest.mark.parametrize(
     'path',
@@ -141,12 +160,12 @@ def test_config_trains_a_step_and_predicts(path, load_config):
     cfg = copy.deepcopy(load_config(path))
     # the start from ImageNet would be downloaded
     cfg.merge_from_dict({'model.backbone.init_cfg': None})
-    if 'roi_head' in cfg.model:
-        cfg.merge_from_dict(FEW_REGIONS)
+    take_few_regions(cfg.model)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
     model.init_weights()
-    data = make_batch(cfg, model)
+    size = (96, 128) if cfg.default_scope == 'mmdet' else (64, 64)
+    data = make_batch(cfg.default_scope, model, *size)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     before = copy.deepcopy(model.state_dict())
     loss = model.train().train_step(data, optim_wrapper)['loss']
