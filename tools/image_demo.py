@@ -10,7 +10,6 @@ import json
 import os
 import pickle
 import sys
-import time
 from collections import Counter
 from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
@@ -25,8 +24,6 @@ from mmba2m.inspect.inference import Predictor
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm')
 KNOWN = IMAGES + VIDEOS
-#: seconds between two times that predictions.json is written
-SAVE_EVERY = 10
 
 
 def parse_args(argv=None):
@@ -70,14 +67,15 @@ def find_inputs(source: str, results: Path) -> dict[str, str]:
     files, root = [Path(source)], Path(source)
     if not root.is_file():
         pattern = f'{glob.escape(source)}/**' if root.is_dir() else source
-        files = map(Path, sorted(glob.glob(pattern, recursive=True)))
+        files = [*map(Path, sorted(glob.glob(pattern, recursive=True)))]
+        if not files:
+            raise FileNotFoundError(f'{source}: no such file')
         files = [path for path in files if path.suffix.lower() in KNOWN]
     results = results.resolve()
     files = [path for path in files if results not in path.resolve().parents]
     if not files:
         raise FileNotFoundError(
-            f'{source}: no such file, or no image or video there but those '
-            f'of {results}'
+            f'{source}: no image or video there but those of {results}'
         )
     if not root.is_dir():
         root = os.path.commonpath([path.parent for path in files])
@@ -101,18 +99,15 @@ class Demo:
     def run(self, inputs):
         """Runs over what :func:`find_inputs` found."""
         self.args.out_dir.mkdir(parents=True, exist_ok=True)
-        saved = time.monotonic()
         try:
             images = self.read(inputs)
             # neighbours whose images have one size
             for _, group in groupby(images, key=lambda item: item[1].shape):
                 while chunk := list(islice(group, self.args.batch_size)):
                     self.predict(chunk)
-                    if time.monotonic() - saved >= SAVE_EVERY:
-                        self.save()
-                        saved = time.monotonic()
         finally:  # also where it is interrupted
-            self.save()
+            with atomic_write(self.out) as stream:
+                stream.write(json.dumps(self.content, indent=1).encode())
 
     def read(self, inputs):
         """Yields names and images; a video is one image for each frame."""
@@ -156,11 +151,6 @@ class Demo:
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         self.unreadable[name] = reason
         print(f'{name}: {reason}')
-
-    def save(self):
-        """Writes ``predictions.json`` with all that there is by now."""
-        with atomic_write(self.out) as stream:
-            stream.write(json.dumps(self.content, indent=1).encode())
 
 
 def describe(predictions):

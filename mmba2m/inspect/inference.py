@@ -1,12 +1,15 @@
 """Predictions of a trained network by its host's own inferencer."""
 
 from copy import deepcopy
+from io import BytesIO
 from typing import Any
 
 import mmcv
 import numpy as np
+from mmengine import fileio
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from PIL import Image, UnidentifiedImageError
 from torch import nn
 
 from .load import find_host
@@ -52,22 +55,19 @@ class Predictor:
             path: A file, or what MMEngine's file backends take, e.g. a URL.
 
         Raises:
-            ValueError: If it is no image. Backends raise errors of their own.
+            ValueError: If it is no whole image. Backends raise errors of their own.
         """
-        image = mmcv.imread(path, backend=self._backend)
+        content = fileio.get(path)
+        if not content:
+            raise ValueError(f'{path} is empty')
+        image = mmcv.imfrombytes(content, backend=self._backend)
         if image is None:
-            raise ValueError(f'{path} is no image')
+            try:
+                kind = Image.open(BytesIO(content)).format
+            except UnidentifiedImageError:
+                raise ValueError(f'{path} is no image') from None
+            raise ValueError(f'{path} is a {kind} that is cut off or damaged')
         return image
-
-    def prepare(self, images: list[np.ndarray]) -> dict:
-        """Makes what ``test_step`` and ``data_preprocessor`` take, one batch.
-
-        Args:
-            images: BGR, shape (H, W, 3), of one size: padding would be part
-                of what a smaller one is.
-        """
-        (data,) = self._inferencer.preprocess(images, len(images))
-        return data[1] if self._detects else data
 
     def predict(
         self, images: list[np.ndarray], score_thr: float = 0.0
@@ -75,7 +75,8 @@ class Predictor:
         """Predicts one batch.
 
         Args:
-            images: As :meth:`prepare` takes them.
+            images: BGR, shape (H, W, 3), of one size: padding would be part
+                of what a smaller one is.
             score_thr: Least score of a detection. Defaults to 0.
 
         Returns:
@@ -84,7 +85,8 @@ class Predictor:
             y2, in pixels), and 'mask' as COCO's compressed RLE; of a
             classifier the five likeliest classes are listed, without boxes.
         """
-        samples = self._inferencer.forward(self.prepare(images))
+        (data,) = self._inferencer.preprocess(images, len(images))
+        samples = self._inferencer.forward(data[1] if self._detects else data)
         rgb = [np.ascontiguousarray(image[..., ::-1]) for image in images]
         if self._detects:
             for sample in samples:

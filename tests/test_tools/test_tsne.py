@@ -28,7 +28,8 @@ def test_figure_and_numbers(run, tmp_path):
     annealed = [run[0], run[1].with_name('epoch_3.pth')]
     out = tmp_path / 'made/tsne.png'
     classes = ['circle', 'star', 'square']
-    args = ['--run', *run, 'BA²M', '--run', *annealed, '--classes', *classes]
+    args = ['--run', *run, 'BA²M', '--run', *annealed, 'annealed']
+    args += ['--classes', *classes]
     args += ['--num-per-class', 3, '--perplexity', 4, '--out', out]
     printed = run_tool(PATH, *args)
     with Image.open(out) as figure:
@@ -36,11 +37,11 @@ def test_figure_and_numbers(run, tmp_path):
     assert out.with_suffix('.pdf').read_bytes().startswith(b'%PDF')
     numbers = json.loads(out.with_suffix('.json').read_text())
     assert numbers['classes'] == [name for name in classes for _ in range(3)]
-    assert list(numbers['networks']) == ['BA²M', run[0].stem]
+    assert list(numbers['networks']) == ['BA²M', 'annealed']
 
     # the silhouettes by hand, of the images that both have seen
     indices = numbers['indices']
-    for files, label in ((run, 'BA²M'), (annealed, run[0].stem)):
+    for files, label in ((run, 'BA²M'), (annealed, 'annealed')):
         cfg, checkpoint = read_trained(*map(str, files))
         dataset, model = build_dataset(cfg), load_network(cfg, checkpoint)
         samples = [dataset[i]['data_samples'] for i in indices]
@@ -97,12 +98,12 @@ def test_what_does_not_fit_is_named(run, tmp_path):
     cfg.dump(tmp_path / 'detector.py')
     options = ['--num-per-class', 2, '--perplexity', 4]
     png = tmp_path / 'tsne.png'
+    ours = (*run, 'a')
     for runs, out, message in (
-        ([run, (tmp_path / 'other.py', run[1])], png, 'other.py has other'),
-        ([(tmp_path / 'detector.py', run[1])], png, 'no config of MMPretrain'),
-        ([run, run], png, 'give each another LABEL'),
-        ([['c.py']], png, '--run c.py: CONFIG CHECKPOINT [LABEL]'),
-        ([run], tmp_path / 'tsne.pdf', 'the name of a .png'),
+        ([ours, (tmp_path / 'other.py', run[1], 'b')], png, 'other.py has'),
+        ([(tmp_path / 'detector.py', *ours[1:])], png, 'of MMPretrain'),
+        ([ours, ours], png, 'give each another LABEL'),
+        ([ours], tmp_path / 'tsne.pdf', 'the name of a .png'),
     ):
         args = [word for one in runs for word in ('--run', *one)]
         text = run_tool(PATH, *args, *options, '--out', out, fails=True)

@@ -36,9 +36,9 @@ def parse_args():
     kind = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
     add = parser.add_argument
-    kwargs = dict(nargs='+', action='append', required=True, metavar='ARG')
-    text = 'CONFIG CHECKPOINT and, for the figure, LABEL; for each network'
-    add('--run', help=text, **kwargs)
+    kwargs = dict(nargs=3, action='append', required=True)
+    kwargs['metavar'] = ('CONFIG', 'CHECKPOINT', 'LABEL')
+    add('--run', help='for each network; LABEL names it', **kwargs)
     add('--classes', nargs='+', metavar='CLASS', help='all, if not named')
     add('--num-per-class', type=int, default=100, help='images of each class')
     add('--perplexity', type=float, default=30, help='neighbours of a point')
@@ -46,11 +46,6 @@ def parse_args():
     add('--seed', type=int, default=0, help='of the images and of t-SNE')
     add('--out', required=True, help='PNG; PDF and JSON go beside it')
     args = parser.parse_args()
-    for run in args.run:
-        if len(run) == 2:
-            run.append(Path(run[0]).stem)
-        if len(run) != 3:
-            parser.error(f'--run {" ".join(run)}: CONFIG CHECKPOINT [LABEL]')
     labels = [label for _, _, label in args.run]
     if len(set(labels)) < len(labels):
         parser.error(f'--run: {", ".join(labels)}: give each another LABEL')
@@ -96,20 +91,6 @@ def choose_images(
             )
         chosen += random.permutation(indices)[:num_per_class].tolist()
     return chosen
-
-
-def identify(dataset, indices):
-    """Says what the images are: file, or else content, and class."""
-    if max(indices) >= len(dataset):
-        return None
-    images = []
-    for info in map(dataset.get_data_info, indices):
-        if 'img_path' in info:
-            image = Path(info['img_path']).name
-        else:
-            image = np.asarray(info['img']).tobytes()
-        images.append((image, dataset.CLASSES[info['gt_label']]))
-    return images
 
 
 @torch.no_grad()
@@ -177,7 +158,7 @@ def draw(panels: dict[str, dict], classes: list[str], title: str) -> Figure:
 
 def main():
     args = parse_args()
-    images, panels = None, {}
+    labels, panels = None, {}
     for config, file, label in args.run:
         cfg, checkpoint = read_trained(config, file)
         if cfg.get('default_scope') != 'mmpretrain':
@@ -186,13 +167,14 @@ def main():
                 'classifiers, which have one feature for an image'
             )
         dataset = build_dataset(cfg)
-        if images is None:
+        found = [dataset.CLASSES[i] for i in dataset.get_gt_labels()]
+        if labels is None:
+            labels = found
             indices = choose_images(
                 dataset, args.classes, args.num_per_class, args.seed
             )
-            images = identify(dataset, indices)
-            classes = [name for _, name in images]
-        elif identify(dataset, indices) != images:
+            classes = [labels[i] for i in indices]
+        elif found != labels:
             raise ValueError(
                 f'the test set of {config} has other images or classes than '
                 f'that of {args.run[0][0]}'

@@ -36,7 +36,7 @@ COLUMNS = {
 ABOUT = """, sorted by SAR and so by weight
 SAR: mean, over channels and positions, of the largest of the three maps.
 Weight: N·softmax(SAR) over these N images, 1 on average."""
-TILE, CAPTION, HEAD, FOOT = 1.3, 0.25, 1.3, 0.9  # inches
+TILE, CAPTION, MARGINS = 1.3, 0.25, 1.8  # inches
 
 
 def parse_args():
@@ -97,14 +97,6 @@ def stretch(values):
     return (values - values.min()) / max(np.ptp(values), 1e-6)
 
 
-def loads_bgr(dataset):
-    """Whether images come from files, as BGR; arrays, as CIFAR's, are RGB."""
-    while hasattr(dataset, 'datasets') or hasattr(dataset, 'dataset'):
-        inner = getattr(dataset, 'datasets', None)
-        dataset = inner[0] if inner else dataset.dataset
-    return 'LoadImage' in str(dataset.pipeline)
-
-
 def tabulate(
     attention: Attention, samples: list, classes: list[str] | None
 ) -> list[dict]:
@@ -151,35 +143,29 @@ def draw(
         subtitle: Of which network and images.
     """
     columns = [c for c in COLUMNS if getattr(attention, c, 0) is not None]
-    count = len(columns)
+    count, half = len(columns), -(-len(rows) // 2)
     ratio = max(p.shape[0] / p.shape[1] for p in pictures)
-    tile = TILE * np.clip(ratio, 0.4, 1.5)  # height of a row
-    half = -(-len(rows) // 2)
-    width = TILE * (2 * count + 1)
-    height = HEAD + half * (tile + CAPTION) + FOOT
-    figure = Figure(figsize=(width, height))
-    margins = dict(left=0.3 / width, right=1 - 0.3 / width)
-    margins.update(top=1 - HEAD / height, bottom=FOOT / height)
-    margins.update(wspace=0.06, hspace=CAPTION / tile)
-    margins['width_ratios'] = [1] * count + [0.2] + [1] * count
-    kwargs = dict(squeeze=False, gridspec_kw=margins)
-    axes = figure.subplots(half, 2 * count + 1, **kwargs)
-    title = f'{attention.name}   {attention.note}'
-    for top, text, size in ((0.2, title, 13), (0.5, subtitle, 8)):
-        figure.text(0.3 / width, 1 - top / height, text, size=size, va='top')
+    tile = TILE * np.clip(ratio, 0.4, 1.5) + CAPTION  # height of a row
+    size = (TILE * (2 * count + 1), half * tile + MARGINS)
+    figure = Figure(size, layout='constrained')
+    widths = dict(width_ratios=[1] * count + [0.2] + [1] * count)
+    axes = figure.subplots(half, 2 * count + 1, squeeze=False, **widths)
+    title = f'{attention.name}   {attention.note}\n{subtitle}'
+    figure.suptitle(title, x=0.02, ha='left', size=9)
     for axis in axes.flat:
         axis.set(xticks=(), yticks=(), visible=False)
     for place, row in enumerate(rows):
         side, line = divmod(place, half)
         own = axes[line, side * (count + 1) :][:count]
         index = row['index']
+        height, width = pictures[index].shape[:2]
         caption = (
             f'{row["rank"]}.  weight {row["weight"]:.3f}'
             f'   SAR {row["sar"]:.3f}   {row["label"]}'
         )
         own[0].set_title(caption, loc='left', size=8.5)
         for axis, column in zip(own, columns, strict=True):
-            axis.set_visible(True)
+            axis.set(visible=True, box_aspect=height / width)
             if place in (half - 1, len(rows) - 1):
                 axis.set_xlabel(COLUMNS[column], size=8)
             if column == 'image':
@@ -190,11 +176,10 @@ def draw(
                 maps = getattr(attention, column)[index]
                 colours = draw_map(axis, pictures[index], maps, padded)
     if count > 1 + (attention.channel is not None):
-        bar = figure.add_axes((0.35, 0.45 / height, 0.3, 0.12 / height))
-        figure.colorbar(colours, cax=bar, orientation='horizontal')
-        bar.set_xlabel('spatial: sigmoid of attention, 0 to 1', size=8)
-        bar.tick_params(labelsize=7)
-        bar.set_facecolor('0.5')  # as behind the maps
+        look = dict(location='bottom', shrink=0.3, aspect=40)
+        bar = figure.colorbar(colours, ax=axes, **look)
+        bar.set_label('spatial: sigmoid of attention, 0 to 1', size=8)
+        bar.ax.set_facecolor('0.5')  # as behind the maps
     return figure
 
 
@@ -234,7 +219,8 @@ def main():
 
     inputs = model.data_preprocessor(pseudo_collate(batch), False)['inputs']
     collected = collect_attention(model, inputs)
-    bgr = loads_bgr(dataset)
+    # from files, images are BGR; arrays, as CIFAR's, are RGB
+    bgr = 'LoadImage' in str(cfg[f'{args.split}_dataloader'].dataset)
     pictures = [to_picture(one['inputs'], bgr) for one in batch]
     samples = [one['data_samples'] for one in batch]
     subtitle = f'{args.checkpoint}: {len(batch)} {args.split} images{ABOUT}'

@@ -14,18 +14,22 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
-from mmdet.evaluation import get_classes
+from mmdet.datasets import VOCDataset
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.utils import track_iter_progress
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mmba2m.inspect import build_dataset
+
 # in the order of the pixel values of SegmentationClass, from 1
-CLASSES = get_classes('voc')
+CLASSES = VOCDataset.METAINFO['classes']
 VOID = 255
 # of box and mask; VOC's border is 5 pixels wide
 MIN_IOU = 0.5
@@ -34,161 +38,139 @@ BORDER = 5
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('devkit', help='folder with VOC2007 and/or VOC2012')
-    parser.add_argument(
-        '--years', nargs='+', default=['2007', '2012'], help='both by default'
-    )
-    parser.add_argument(
-        '--split',
-        default='trainval',
-        help='list in ImageSets/Segmentation, trainval by default',
-    )
-    parser.add_argument(
-        '--out',
-        metavar='FILE.json',
-        help='by default annotations/instances_voc0712_trainval.json in the '
-        'devkit, after the years and the split',
-    )
+    add = parser.add_argument
+    add('devkit', type=Path, help='folder with VOC2007 and/or VOC2012')
+    add('--years', nargs='+', default=['2007', '2012'], help='both by default')
+    text = 'list in ImageSets/Segmentation, trainval by default'
+    add('--split', default='trainval', help=text)
+    text = 'by default annotations/instances_voc0712_trainval.json in the '
+    text += 'devkit, after the years and the split'
+    add('--out', type=Path, metavar='FILE.json', help=text)
     return parser.parse_args()
 
 
-def convert(devkit, years, split):
+def open_year(root: Path, split: str) -> BaseDataset:
+    """Opens the segmentation images of a year, and checks their XML files."""
+    dataset = dict(type='VOCDataset', pipeline=[], test_mode=True)
+    dataset['ann_file'] = str(root / f'ImageSets/Segmentation/{split}.txt')
+    dataset['data_prefix'] = dict(sub_data_root=str(root))
+    sampler = dict(type='DefaultSampler', shuffle=False)
+    loader = dict(batch_size=1, sampler=sampler, dataset=dataset)
+    cfg = dict(default_scope='mmdet', test_dataloader=loader)
+    return build_dataset(Config(cfg))
+
+
+def convert(
+    devkit: Path, years: list[str], split: str
+) -> tuple[dict, Counter, list[str]]:
     """Converts the segmentation images of some years.
 
     Args:
-        devkit (Path): Folder with ``VOC2007`` and so on.
-        years (list[str]): Years of VOC.
-        split (str): A list in ``ImageSets/Segmentation``.
+        devkit: Folder with ``VOC2007`` and so on.
+        years: Years of VOC.
+        split: A list in ``ImageSets/Segmentation``.
 
     Returns:
-        tuple[dict, Counter, list[str]]: Annotations in COCO's format, counts
-        of objects by what became of them and of images left out (``again``),
-        and the disagreements.
+        Annotations in COCO's format, counts of objects by what became of them
+        and of images left out (``again``), and the disagreements.
     """
-    images, annotations, problems = [], [], []
-    counts = Counter()
-    names = []
+    images, annotations, problems, counts = [], [], [], Counter()
+    infos = []
     for year in years:
-        root = devkit / f'VOC{year}'
-        lines = (root / f'ImageSets/Segmentation/{split}.txt').read_text()
-        found = [line.split()[0] for line in lines.splitlines() if line]
-        if '2007' in years:
-            again = [name for name in found if name.startswith('2007_')]
-            counts['again'] += len(again)
-            found = [name for name in found if name not in again]
-        names += [(root, name) for name in found]
-    if not names:
-        raise ValueError(f'{split}.txt of {", ".join(years)} lists no image')
-    for image_id, (root, name) in enumerate(track_iter_progress(names), 1):
-        width, height, objects = read_image(root, name, problems)
-        images.append(
-            dict(
-                id=image_id,
-                file_name=f'{root.name}/JPEGImages/{name}.jpg',
-                width=width,
-                height=height,
-            )
-        )
-        for category, box, mask, fate in objects:
+        dataset = open_year(devkit / f'VOC{year}', split)
+        found = map(dataset.get_data_info, range(len(dataset)))
+        infos += [(f'VOC{year}', info) for info in found]
+    for year, info in track_iter_progress(infos):
+        name = info['img_id']
+        if '2007' in years and name.startswith('2007_'):
+            counts['again'] += 1
+            continue
+        instances, classes = read_masks(devkit / year, info)
+        height, width = instances.shape
+        file_name = f'{year}/JPEGImages/{name}.jpg'
+        image = dict(id=len(images) + 1, file_name=file_name)
+        images.append(dict(image, width=width, height=height))
+        objects = find_objects(instances, classes, info['instances'])
+        for index, category, box, mask, fate, problem in objects:
+            if problem:
+                label = CLASSES[category - 1] if category else 'unknown'
+                place = f'{year}: image {name}, object {index} ({label})'
+                problems.append(f'{place}: {problem}')
+            if not category:
+                continue
             counts[fate] += 1
             rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
             rle['counts'] = rle['counts'].decode()
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=image_id,
-                    category_id=category,
-                    bbox=list(box),
-                    segmentation=rle,
-                    area=int(mask.sum()),
-                    iscrowd=int(fate != 'used'),
-                )
-            )
+            one = dict(id=len(annotations) + 1, image_id=image['id'])
+            one.update(category_id=category, bbox=list(box), segmentation=rle)
+            one.update(area=int(mask.sum()), iscrowd=int(fate != 'used'))
+            annotations.append(one)
     categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)]
-    content = dict(
-        images=images, annotations=annotations, categories=categories
-    )
-    return content, counts, problems
+    content = dict(images=images, annotations=annotations)
+    return dict(content, categories=categories), counts, problems
 
 
-def read_image(root, name, problems):
-    """Reads an image's objects as ``(category, box, mask, fate)``."""
-    path = root / f'Annotations/{name}.xml'
-    try:
-        nodes = ElementTree.parse(path).findall('object')
-    except ElementTree.ParseError as error:
-        raise ValueError(f'{path} is not whole XML: {error}') from None
-    boxes = [read_object(node, path) for node in nodes]
-    instances = read_png(root / f'SegmentationObject/{name}.png')
-    classes = read_png(root / f'SegmentationClass/{name}.png')
-    height, width = instances.shape
-    with Image.open(root / f'JPEGImages/{name}.jpg') as image:
-        sizes = {image.size, classes.shape[::-1], (width, height)}
-    if len(sizes) > 1:
+def read_masks(root: Path, info: dict) -> list[np.ndarray]:
+    """Reads the indices of objects and the classes of pixels, (H, W) each."""
+    with Image.open(info['img_path']) as image:
+        sizes = [image.size]
+    masks = []
+    for kind in ('Object', 'Class'):
+        path = root / f'Segmentation{kind}/{info["img_id"]}.png'
+        with Image.open(path) as image:
+            if image.mode not in ('P', 'L'):
+                raise ValueError(
+                    f'{path}: pixels must be indices (a palette image), not '
+                    f'{image.mode}'
+                )
+            sizes.append(image.size)
+            masks.append(np.array(image))
+    if len(set(sizes)) > 1:
         raise ValueError(
-            f'{root.name}: image {name} and its masks have different sizes: '
-            f'{", ".join(f"{w}×{h}" for w, h in sorted(sizes))}'
+            f'{info["img_path"]} and its masks have different sizes: '
+            f'{", ".join(f"{w}×{h}" for w, h in sizes)}'
         )
-    indices = np.unique(instances)
-    last = max([len(boxes), *indices[indices != VOID]])
-    objects = []
-    for index in range(1, last + 1):
+    return masks
+
+
+def find_objects(
+    instances: np.ndarray, classes: np.ndarray, nodes: list[dict]
+) -> Iterator[tuple]:
+    """Yields index, category, box, mask, fate and problem of each object.
+
+    Args:
+        instances: Indices of objects, (H, W).
+        classes: Categories, (H, W).
+        nodes: Of the XML file, as MMDetection reads them.
+    """
+    count = max(len(nodes), int(instances[instances != VOID].max(initial=0)))
+    for index in range(1, count + 1):
         mask = instances == index
-        category, box, difficult = None, None, False
-        if index <= len(boxes):
-            category, box, difficult = boxes[index - 1]
-        if box is None and not mask.any():
+        fate, problem = 'used', None
+        if index <= len(nodes):
+            node = nodes[index - 1]
+            x1, y1, x2, y2 = node['bbox']  # the last pixel is inside
+            category, box = (
+                node['bbox_label'] + 1,
+                (x1, y1, x2 - x1 + 1, y2 - y1 + 1),
+            )
+            if node['ignore_flag']:
+                fate = 'difficult'
+            problem = find_problem(category, box, mask, instances, classes)
+            if not mask.any():
+                mask[max(y1, 0) : y2 + 1, max(x1, 0) : x2 + 1] = True
+        elif mask.any():
+            category, box = find_category(classes[mask]), find_box(mask)
+            problem = 'a mask without a box'
+        else:
             continue  # an index that was left out
-        problem = find_problem(category, box, mask, instances, classes)
-        if box is None:
-            category, box = majority(classes[mask]), find_box(mask)
-        label = CLASSES[category - 1] if category else 'unknown'
         if problem:
-            problems.append(
-                f'{root.name}: image {name}, object {index} ({label}): '
-                f'{problem}'
-            )
-        if not category:
-            continue
-        if not mask.any():
-            mask = fill_box(box, mask.shape)
-        fate = 'disagree' if problem else 'difficult' if difficult else 'used'
-        objects.append((category, box, mask, fate))
-    return width, height, objects
-
-
-def read_object(node, path):
-    """Reads category, box as x, y, w, h, and whether it is difficult."""
-    name = node.findtext('name')
-    if name not in CLASSES:
-        raise ValueError(f'{path}: {name!r} is none of the classes of VOC')
-    x1, y1, x2, y2 = (
-        float(node.findtext(f'bndbox/{key}', 'nan'))
-        for key in ('xmin', 'ymin', 'xmax', 'ymax')
-    )
-    if not (x1 <= x2 and y1 <= y2):  # or not a number
-        raise ValueError(
-            f'{path}: box of a {name} is {x1}, {y1}, {x2}, {y2}, which is none'
-        )
-    # VOC counts pixels from 1, and the last one is inside
-    box = (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1)
-    return CLASSES.index(name) + 1, box, node.findtext('difficult') == '1'
-
-
-def read_png(path):
-    with Image.open(path) as image:
-        if image.mode not in ('P', 'L'):
-            raise ValueError(
-                f'{path}: pixels must be indices (a palette image), not '
-                f'{image.mode}'
-            )
-        return np.array(image)
+            fate = 'disagree'
+        yield index, category, box, mask, fate, problem
 
 
 def find_problem(category, box, mask, instances, classes):
     """Says how box and mask of an object disagree, if they do."""
-    if box is None:
-        return 'a mask without a box'
     if not mask.any():
         return 'a box without a mask'
     kernel = np.ones((2 * BORDER + 1,) * 2, np.uint8)
@@ -197,14 +179,14 @@ def find_problem(category, box, mask, instances, classes):
     iou = coco_mask.iou(np.array([box]), np.array([seen]), [0]).item()
     if iou < MIN_IOU:
         return f'box and mask overlap with IoU {iou:.2f}'
-    found = majority(classes[mask])
+    found = find_category(classes[mask])
     if found != category:
         name = CLASSES[found - 1] if found else 'no class'
         return f'in SegmentationClass it is {name}'
     return None
 
 
-def majority(values):
+def find_category(values):
     """The class most pixels have, or None if that is background or void."""
     value = int(np.bincount(values).argmax())
     return value if 1 <= value <= len(CLASSES) else None
@@ -214,28 +196,20 @@ def find_box(mask):
     return cv2.boundingRect(mask.astype(np.uint8))
 
 
-def fill_box(box, shape):
-    x, y, w, h = (round(value) for value in box)
-    mask = np.zeros(shape, bool)
-    mask[max(y, 0) : y + h, max(x, 0) : x + w] = True
-    return mask
-
-
 def main():
     args = parse_args()
-    devkit = Path(args.devkit)
     try:
-        content, counts, problems = convert(devkit, args.years, args.split)
+        content, counts, problems = convert(
+            args.devkit, args.years, args.split
+        )
     except (OSError, ValueError) as error:
         sys.exit(f'pascal_voc_instances: {error}')
     years = ''.join(year[2:] for year in args.years)
-    out = devkit / f'annotations/instances_voc{years}_{args.split}.json'
-    out = Path(args.out or out)
+    name = f'annotations/instances_voc{years}_{args.split}.json'
+    out = args.out or args.devkit / name
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(content))
-    print()
-    for problem in problems:
-        print(problem)
+    print('', *problems, sep='\n')
     print(
         f'{out}: {len(content["images"])} images, {counts["used"]} objects; '
         f'ignored: {counts["difficult"]} difficult, {len(problems)} '

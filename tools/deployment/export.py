@@ -28,7 +28,6 @@ from mmba2m.checkpoints.files import (
     write_new_file,
 )
 from mmba2m.inspect import load_network, read_trained
-from mmba2m.inspect.inference import Predictor
 from mmba2m.inspect.load import find_host
 from mmba2m.models.attentions.ba2m import BA2M
 
@@ -54,17 +53,12 @@ def parse_args(argv=None):
     text = 'checkpoint, where MODEL is a config'
     add('checkpoint', nargs='?', help=text)
     add('--out', required=True, type=Path, metavar='FILE')
-    text = 'height and width of the input, by default those of --image'
-    add('--shape', type=int, nargs=2, metavar=('H', 'W'), help=text)
-    text = 'an image to compare on, too, prepared as the config says'
-    add('--image', help=text)
+    kwargs = dict(type=int, nargs=2, metavar=('H', 'W'), required=True)
+    add('--shape', help='height and width of the input', **kwargs)
     kwargs = dict(nargs='+', choices=['batch', 'size'], default=[])
     text = 'take other numbers of images, other heights and widths'
     add('--dynamic', help=text, **kwargs)
-    args = parser.parse_args(argv)
-    if not args.shape and not args.image:
-        parser.error('--shape or --image must say how large the input is')
-    return args
+    return parser.parse_args(argv)
 
 
 class Exported(nn.Module):
@@ -206,9 +200,10 @@ def describe(cfg, network, session):
     taken.update(mean=preprocessor.get('mean'), std=preprocessor.get('std'))
     taken['pad_size_divisor'] = preprocessor.get('pad_size_divisor', 1)
     taken['pad_value'] = preprocessor.get('pad_value', 0)
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
     taken['pipeline'] = [
         dict(step)
-        for step in cfg.test_dataloader.dataset.pipeline
+        for step in dataset.get('pipeline', ())
         if 'Load' not in step['type'] and 'Pack' not in step['type']
     ]
     outputs = [output.name for output in session.get_outputs()]
@@ -224,29 +219,20 @@ def export(args):
     cfg, checkpoint = read_trained(args.model, args.checkpoint)
     path = args.checkpoint or args.model
     model = load_network(cfg, checkpoint, 'cpu', path)
-    predictor = Predictor(cfg, model)
-    inputs = {}
-    if args.image:
-        data = predictor.prepare([predictor.read(args.image)])
-        inputs[args.image] = [model.data_preprocessor(data, False)['inputs']]
-    size = args.shape or inputs[args.image][0].shape[-2:]
-    inputs = {'random': make_inputs(*size, args.dynamic), **inputs}
-    x = inputs['random'][0]
-
+    inputs = make_inputs(*args.shape, args.dynamic)
     network = Exported(model, detects=find_host(cfg) == 'mmdet')
     captured = deepcopy(network)
     stay, gone = remove_idle_ba2m(captured)
     print(f'BA2M: {stay} modules in it, {gone} taken out')
-    content = to_onnx(captured, x, args.dynamic)
+    content = to_onnx(captured, inputs[0], args.dynamic)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(
         content, options, providers=['CPUExecutionProvider']
     )
-    pairs = [(name, one) for name, all_ in inputs.items() for one in all_]
-    for name, one in pairs:
-        difference = compare(network, session, one)
-        print(f'{name} {tuple(one.shape)}: differs by {difference:.1e}')
+    for x in inputs:
+        difference = compare(network, session, x)
+        print(f'random {tuple(x.shape)}: differs by {difference:.1e}')
 
     text = json.dumps(describe(cfg, network, session), indent=1)
     write_new_file(content, args.out)

@@ -62,15 +62,6 @@ check_venv_module() {
             "install its venv package, e.g. apt install python$version-venv"
 }
 
-check_disk() { # room for the environment, pip's downloads and pip's cache
-    local full
-    full=$(df -Pk "$root" "${TMPDIR:-/tmp}" "$cache" | awk '
-        NR > 1 { need[$6] += (NR == 2 ? 6 : 3); free[$6] = $4 / 1048576 }
-        END { for (m in need) if (free[m] < need[m])
-            printf "%d GB free on %s, %d needed; ", free[m], m, need[m] }')
-    [ -z "$full" ] || die "too little disk: ${full}make room"
-}
-
 check_compiler() {
     local headers
     echo '#include <optional>' |
@@ -160,23 +151,13 @@ cached_wheel() {
     compgen -G "$wheels/${mmcv/-/_}-$(pinned "$mmcv")-$tag-*.whl"
 }
 
-show_ninja() { # shows only how far the build is, keeps all of it in $tmp/err
-    local line
-    tee -a "$tmp/err" | while IFS= read -r line; do
-        if [[ $line =~ ^[[:space:]]*\[([0-9]*[05]/[0-9]+)\] ]]; then
-            say "building mmcv's ops ${BASH_REMATCH[1]}"
-        fi
-    done
-}
-
 build_ops() { # leaves the wheel in $wheels, all of it or nothing
     local cuda=0 gpus='' jobs=${MAX_JOBS:-$(nproc)} cflags='-g0 -O2'
     check_compiler
     [ "$accelerator" = cpu ] || cuda=1 gpus=${CUDA_VISIBLE_DEVICES-0}
     say "stage 3/4: mmcv's ops for the $accelerator, with $jobs jobs (about" \
-        '5 minutes on two cores)'
+        "5 minutes on two cores; $log grows meanwhile)"
     building=$(mktemp -d "$cache/build.XXXXXX")
-    : >"$tmp/err"
     if CFLAGS=$cflags "$python" tools/misc/precompile_header.py "$tmp" \
         >>"$log" 2>&1; then
         cflags+=' -include torch_types.h'
@@ -187,10 +168,8 @@ build_ops() { # leaves the wheel in $wheels, all of it or nothing
         PATH=$venv/bin:$PATH \
         "$python" -m pip wheel -v --no-cache-dir --no-deps \
         --no-build-isolation --no-binary "$mmcv" -w "$building" \
-        "$mmcv==$(pinned "$mmcv")" 2>&1 | show_ninja || {
-            cat "$tmp/err" >>"$log"
-            pip_failed "mmcv's ops did not build"
-        }
+        "$mmcv==$(pinned "$mmcv")" 2>&1 | tee "$tmp/err" >>"$log" ||
+        pip_failed "mmcv's ops did not build"
     mkdir -p "$wheels"
     mv "$building"/*.whl "$wheels/"
 }
@@ -254,7 +233,6 @@ if [ ! -d "$venv" ]; then
         'cores, 6 GB of disk and 3 GB of downloads'
     check_venv_module
     cached_wheel >/dev/null || check_compiler
-    check_disk
     create_venv
 fi
 : >"$log"
