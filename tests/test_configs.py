@@ -92,18 +92,6 @@ def test_depth_101_differs_in_the_depth(load_config):
             assert start.checkpoint == 'torchvision://resnet101'
 
 
-def test_one_name_builds_the_backbone_of_either_host(build_network):
-    for path, host in (
-        ('demo/ba2m-resnet18_shapes.py', 'mmpretrain'),
-        ('demo/faster-rcnn_ba2m-r18_fpn_shapes.py', 'mmdet'),
-    ):
-        backbone = build_network(path).backbone
-        assert type(backbone).__name__ == 'BA2MResNet'
-        assert type(backbone).__module__.endswith(f'.{host}_resnet')
-        hosts = [c.__module__.split('.')[0] for c in type(backbone).__mro__]
-        assert host in hosts
-
-
 @pytest.mark.slow
 def test_config_builds_in_a_new_process_elsewhere(tmp_path):
     code = (

@@ -109,37 +109,24 @@ def test_map_is_that_of_mmdetection():
     assert ours['pascal_voc/Recall'] == pytest.approx(np.mean(recalls))
 
 
-def test_truth_as_detections_scores_one():
-    truth = [(0, BOXES[0]), (2, BOXES[3])]
-    found = [(label, box, 0.5) for label, box in truth]
-    metrics = evaluate([sample(truth, found), sample(truth[:1], found[:1])])
-    assert set(metrics.values()) == {1.0}
+FOUND = [(0, BOXES[0], 0.9), (0, BOXES[1], 0.8)]
+DIFFICULT = [
+    sample([(0, BOXES[0])], FOUND, ignored=[(0, BOXES[1])]),
+    sample([(0, BOXES[0])], [], ignored=[(0, BOXES[2])]),
+]
+# 10×10 against 10×5 pixels: IoU 0.5, and not 9 × 4 / 81
+HALF = [sample([(0, BOXES[0])], [(0, torch.tensor([0.0, 0, 9, 4]), 0.9)])]
+NOTHING = [sample([], []), sample([], [(0, BOXES[0], 0.9)])]
 
 
-def test_difficult_objects_count_neither_as_found_nor_as_missed():
-    found = [(0, BOXES[0], 0.9), (0, BOXES[1], 0.8)]
-    metrics = evaluate(
-        [
-            sample([(0, BOXES[0])], found, ignored=[(0, BOXES[1])]),
-            sample([(0, BOXES[0])], [], ignored=[(0, BOXES[2])]),
-        ],
-        eval_mode='area',
-    )
-    assert metrics['pascal_voc/Recall'] == 0.5
-    assert metrics['pascal_voc/mAP'] == pytest.approx(0.5)
-
-
-def test_last_pixels_are_inside():
-    # 10×10 against 10×5 pixels: IoU 0.5, and not 9 × 4 / 81
-    metrics = evaluate(
-        [sample([(0, BOXES[0])], [(0, torch.tensor([0.0, 0, 9, 4]), 0.9)])]
-    )
-    assert metrics['pascal_voc/Recall'] == 1
-
-
-def test_nothing_to_find_is_zero():
-    metrics = evaluate([sample([], []), sample([], [(0, BOXES[0], 0.9)])])
-    assert set(metrics.values()) == {0.0}
+@pytest.mark.parametrize(
+    'samples, expected',
+    [(DIFFICULT, 0.5), (HALF, 1), (NOTHING, 0)],
+    ids=['difficult objects', 'last pixels', 'nothing to find'],
+)
+def test_what_counts(samples, expected):
+    metrics = evaluate(samples, eval_mode='area')
+    assert [*metrics.values()] == [pytest.approx(expected)] * 4
 
 
 def test_builds_from_the_scope_of_a_host():
