@@ -19,7 +19,7 @@ from mmengine.runner.checkpoint import (
     get_torchvision_models,
 )
 
-from .safe_load import TRUST, safe_load
+from .safe_load import TRUST, check_archive, safe_load
 
 #: what a file is called while it is written
 PART_SUFFIX = '.mmba2m-part'
@@ -161,10 +161,16 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
         raise FileNotFoundError(f'checkpoint {path} not found')
     with open(path, 'rb'):
         pass  # may it be read at all?
+    if path.endswith('.safetensors'):
+        raise ValueError(
+            f'{path} is no checkpoint of torch. Make it one: '
+            'torch.save(safetensors.torch.load_file(IN), OUT)'
+        )
     try:
+        check_archive(path)
         checkpoint = safe_load(path, map_location)
     except Exception as error:  # torch raises any, whatever is damaged
-        refused = re.search(r'GLOBAL ([\w.]+)', str(error))
+        refused = re.search(r'GLOBAL (\S+)', str(error))
         if isinstance(error, pickle.UnpicklingError) and refused:
             name = refused[1].removeprefix('builtins.')
             raise pickle.UnpicklingError(
@@ -172,7 +178,10 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
                 'objects can run code. If you trust where it comes from, set '
                 f'the environment variable {TRUST}=1'
             ) from None
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        # torch advises to load it without a look at what it holds
+        reason = str(error).rpartition('WeightsUnpickler error: ')[2]
+        reason = re.split('[.] In PyTorch|Re-running', reason)[0].strip()
+        reason = (reason or type(error).__name__).splitlines()[0]
         raise ValueError(
             f'{path} is damaged, or no checkpoint: {reason}'
         ) from error
@@ -213,15 +222,31 @@ def get_weights(checkpoint: dict) -> dict:
         ValueError: If there are none.
     """
     weights = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(weights, dict):
+        raise ValueError(f'no weights, but a {type(weights).__name__}')
     others = [
         key
         for key, value in weights.items()
-        if not isinstance(value, torch.Tensor)
+        if not (isinstance(key, str) and _is_whole(value))
     ]
     if others or not weights:
         found = ', '.join(map(str, others[:3])) or 'nothing'
         raise ValueError(f'no weights, but {found}')
-    return {key.removeprefix('module.'): v for key, v in weights.items()}
+    found = {key.removeprefix('module.'): v for key, v in weights.items()}
+    if len(found) < len(weights):
+        raise ValueError('weights with and without module. before their name')
+    return found
+
+
+def _is_whole(value):
+    """Whether it is a tensor whose numbers are there, each once."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type != 'meta'
+        and value.numel() * value.element_size()
+        <= value.untyped_storage().nbytes()
+    )
 
 
 def _download(path):

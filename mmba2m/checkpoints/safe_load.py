@@ -17,6 +17,26 @@ from mmengine.optim import OneCycleParamScheduler
 TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
 
+def check_archive(path: str) -> None:
+    """Compares the records of a file with the checksums that torch wrote.
+
+    Raises:
+        ValueError: If a bit of it has flipped, or it unpacks to more than it
+            has.
+    """
+    if not zipfile.is_zipfile(path):  # of torch 1.5 and before
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+        if size > os.path.getsize(path):
+            raise ValueError(
+                f'it unpacks to {size} bytes, as TorchScript or a zip bomb may'
+            )
+        damaged = archive.testzip()
+    if damaged:
+        raise ValueError(f'the checksum of its record {damaged} is wrong')
+
+
 def safe_load(path: str, map_location: Any) -> Any:
     """Loads a file as ``torch.load(weights_only=True)`` does.
 
@@ -41,13 +61,24 @@ def safe_load(path: str, map_location: Any) -> Any:
 
     # before torch 2.6, weights_only cannot be told of other names
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any('constants.pkl' in name for name in archive.namelist()):
-                raise pickle.UnpicklingError('a TorchScript archive')
+        # asked of who will read it: Python may find another directory in it
+        records = torch._C.PyTorchFileReader(path).get_all_records()
+        if 'constants.pkl' in records:
+            raise pickle.UnpicklingError('a TorchScript archive')
     names |= torch._weights_only_unpickler._get_allowed_globals()
     names |= {'_codecs.encode': codecs.encode, 'builtins.set': set}
 
-    class Unpickler(pickle.Unpickler):
+    class Unpickler(pickle._Unpickler):
+        dispatch = dict(pickle._Unpickler.dispatch)
+
+        def load_build(self):
+            # else the attributes of classes and functions could be set
+            if callable(self.stack[-2]):
+                raise pickle.UnpicklingError('GLOBAL attributes.of.a.class')
+            super().load_build()
+
+        dispatch[pickle.BUILD[0]] = load_build
+
         def find_class(self, module, name):
             # pickles call it as Python 2 did
             module = module.replace('__builtin__', 'builtins')
@@ -77,20 +108,39 @@ def _safe_globals():
         'builtins.getattr': _get_method,
         'builtins.slice': slice,
         'collections.Counter': Counter,  # the milestones of a schedule
-        'numpy.ndarray': np.ndarray,
-        'numpy.dtype': np.dtype,
+        'numpy.ndarray': str,  # an argument only
+        'numpy.dtype': _get_dtype,
+        # without a dot no file can name them, and torch sets their state
+        'ndarray': np.ndarray,
     }
     for owner in METHODS:
         names[f'{owner.__module__}.{owner.__name__}'] = owner
+    scalar = np.float64(0).__reduce__()[0]
     # either stack's checkpoints: NumPy 2 has renamed its core
-    array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     for core in ('numpy.core', 'numpy._core'):
-        names[f'{core}.multiarray._reconstruct'] = array
+        names[f'{core}.multiarray._reconstruct'] = _get_array
         names[f'{core}.multiarray.scalar'] = scalar
-    for code in np.typecodes['All'].replace('O', ''):
-        kind = type(np.dtype(code))
-        names[f'{kind.__module__}.{kind.__name__}'] = kind
-    return names
+    return names | {str(kind): type(kind) for kind in NUMERIC.values()}
+
+
+#: NumPy's numbers, by what a pickle calls them
+NUMERIC = {
+    code: np.dtype(code)
+    for kind, sizes in dict(b='1', i='1248', u='1248', f='248').items()
+    for code in (kind + size for size in sizes)
+}
+
+
+def _get_dtype(code, *_):
+    """NumPy's own, whose state a pickle cannot set, unlike that of a copy."""
+    if code not in NUMERIC:
+        raise pickle.UnpicklingError(f'GLOBAL numpy.dtype({code!r})')
+    return NUMERIC[code]
+
+
+def _get_array(*_):
+    """An array to be filled; ``ndarray`` itself takes any memory."""
+    return np.zeros(0, np.int8)
 
 
 #: whose methods are pickled by name: log buffers, a schedule

@@ -2,15 +2,10 @@
 
 import copy
 import inspect
-from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import Any
 
-import mmengine.registry
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.registry import Registry
 
 from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.models.attentions.names import find_attention
@@ -21,6 +16,8 @@ from mmba2m.models.backbones.attention_backbone import (
 from mmba2m.models.backbones.ba2m_stages import BA2MStagesMixin
 from mmba2m.models.backbones.slots import AttentionMixin, to_entries
 from mmba2m.models.necks import AttentionMaps
+
+from .embedded_config import list_registered, path_of, walk
 
 _PACKAGE = 'mmba2m'
 
@@ -100,18 +97,6 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
     return cfg, changes, left
 
 
-def walk(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
-    """Yields every dict of a config with its path, outer ones first."""
-    children: Iterable = ()
-    if isinstance(node, dict):
-        yield path, node
-        children = list(node.items())
-    elif isinstance(node, (list, tuple)):
-        children = enumerate(node)
-    for key, child in children:
-        yield from walk(child, f'{path}.{key}' if path else str(key))
-
-
 def _take_base(path, node, cls):
     """Takes the name of what BA²M was added to."""
     if node.get('base') is None:
@@ -129,18 +114,13 @@ def _take_base(path, node, cls):
 def _registered(scope):
     """Maps names to classes of this package, and all classes to names."""
     own, names = {}, {}
-    roots = vars(mmengine.registry).values()
-    roots = [root for root in roots if type(root) is Registry]
-    for registry in chain(roots, *(root.children.values() for root in roots)):
-        for name, cls in registry.module_dict.items():
-            full = f'{registry.scope}.{name}'
-            short = name if registry.scope in (scope, 'mmengine') else full
-            names.setdefault(cls, short)
-            module = getattr(cls, '__module__', None) or ''
-            if module.split('.')[0] == _PACKAGE:
-                # a lazy config has the path of the class
-                path = f'{module}.{cls.__name__}'
-                own.update({short: cls, full: cls, path: cls})
+    for where, name, cls in list_registered():
+        full = f'{where}.{name}'
+        short = name if where in (scope, 'mmengine') else full
+        names.setdefault(cls, short)
+        path = path_of(cls)
+        if path.split('.')[0] == _PACKAGE:
+            own.update({short: cls, full: cls, path: cls})
     return own, names
 
 

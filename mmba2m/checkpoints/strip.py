@@ -6,8 +6,9 @@ from mmengine.registry import MODELS
 from mmba2m.models.attentions.ba2m import BA2M
 
 from .checks import compare_states, describe_differences
+from .embedded_config import read_values, walk
 from .files import get_weights
-from .stock_config import strip_config, walk
+from .stock_config import strip_config
 
 _STATES = ('state_dict', 'ema_state_dict')
 
@@ -97,6 +98,9 @@ def strip_checkpoint(
     if left:
         report.append(f'it still needs mmba2m, for {", ".join(left)}')
     stripped['meta']['cfg'] = stock.pretty_text
+    # MMEngine writes keys as they are, with what they may hold
+    if read_values(stripped['meta']['cfg']).to_dict() != stock.to_dict():
+        raise ValueError('its config cannot be written as text')
     return stripped, stock, report
 
 

@@ -122,6 +122,8 @@ class Runner(_Runner):
         evaluates is the same network.
         """
         checkpoint = load_checkpoint(filename)
+        if isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)  # MMEngine would run it
         strict = self._resume or not self._trains
         check_checkpoint(self.model, checkpoint, filename, strict)
         loops = self._train_loop, self._test_loop, self._val_loop

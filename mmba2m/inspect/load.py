@@ -13,7 +13,7 @@ from torch import nn
 from mmba2m import HOSTS
 from mmba2m.checkpoints.checks import check_checkpoint
 from mmba2m.checkpoints.embedded_config import read_embedded_config
-from mmba2m.checkpoints.files import load_checkpoint
+from mmba2m.checkpoints.files import get_weights, load_checkpoint
 from mmba2m.data_checks import check_data, complete_palette
 from mmba2m.engine.runner import Runner
 
@@ -83,10 +83,7 @@ def load_network(
         model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
     network = MODELS.build(model_cfg)
     check_checkpoint(network, checkpoint, path, strict=True)
-    weights = checkpoint.get('state_dict', checkpoint)
-    network.load_state_dict(
-        {key.removeprefix('module.'): weights[key] for key in weights}
-    )
+    network.load_state_dict(get_weights(checkpoint))
     saved = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
     meta = {
         **_read_dataset_meta(cfg, host),

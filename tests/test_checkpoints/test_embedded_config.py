@@ -1,7 +1,15 @@
+import sys
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 
-from mmba2m.checkpoints.embedded_config import read_embedded_config
+from mmba2m.checkpoints.embedded_config import (
+    _find_code,
+    read_embedded_config,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 def embed(text):
@@ -34,9 +42,57 @@ def test_embedded_config_never_runs(text, named):
     assert named in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ('text', 'named'),
+    [
+        (
+            "model = dict(type='os.system', command='x')",
+            r"el\.type = 'os\.sys",
+        ),
+        ("a = [(dict(b=dict(type='antigravity.fly')),)]", r'a\.0\.0\.b\.type'),
+        ("a = dict(_scope_='antigravity', type='BN')", r"\._scope_ = 'antig"),
+        ("default_scope = 'antigravity'", 'default_scope'),
+        ("custom_imports = dict(imports=['os', 'antigravity'])", 'imports os'),
+        ("custom_imports = dict(imports='mmba2m.none')", 'imports No module'),
+        # what hosts evaluate
+        ("a = dict(nms=dict(type='print(1)'))", r'a\.nms\.type = '),
+        ("a = dict(type='ToTensor', dtype='float or print(1)')", r'a\.dtype'),
+        ("a = dict(warp_mode='print(1)')", r'a\.warp_mode'),
+        ("a = dict(teacher_config='evil.py')", 'teacher_config'),
+        ('a = dict(trust_remote_code=True)', 'trust_remote_code'),
+        # what MMEngine does not escape
+        ('a = {"b\': print(1), \'c": 1}', 'the key'),
+        ("a = {'b\\nprint(1)\\n': 1}", 'the key'),
+    ],
+)
+def test_embedded_config_names_no_code_of_others(text, named):
+    with pytest.raises(ValueError, match=f'^the config in it.*{named}'):
+        read_embedded_config(embed(text))
+    assert 'antigravity' not in sys.modules
+
+
+def test_what_any_config_of_ours_builds_is_known():
+    """Read as from a checkpoint."""
+    for path in sorted((ROOT / 'configs').rglob('*ba2m*.py')):
+        cfg = Config.fromfile(path)
+        assert [*_find_code(Config(cfg.to_dict()))] == [], path
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        *('[' * 999, '-' * 99999 + '1', 'dict(' * 99 + ')' * 99 + '+', 'a\0'),
+        *('dict = 1\na = dict()', 'a = {[]: 1}', "a = -'b'", 'filename = 1'),
+    ],
+)
+def test_a_text_that_breaks_the_parser_is_damaged(text):
+    with pytest.raises(ValueError):
+        read_embedded_config(embed(text))
+
+
 def test_half_a_config_and_none_are_named():
     with pytest.raises(ValueError, match=r'damaged: .*line 2'):
         read_embedded_config(embed('a = 1\nmodel = dict(b=2'))
-    for checkpoint in ({}, dict(meta=None), dict(meta={})):
+    for checkpoint in ({}, dict(meta=None), dict(meta=[1])):
         with pytest.raises(ValueError, match='no config'):
             read_embedded_config(checkpoint)

@@ -78,11 +78,24 @@ def test_weights_are_found_in_each_container():
         (dict(epoch=3, arch='resnet'), 'epoch, arch'),
         (dict(state_dict=dict(a=torch.ones(1), b=2)), 'but b'),
         (dict(state_dict={}), 'nothing'),
+        (dict(state_dict=[torch.ones(1)]), 'but a list'),
+        ({1: torch.ones(1)}, 'but 1'),
+        (dict(a=[1.0]), 'but a'),
+        # a number for each of many, and none
+        (dict(a=torch.ones(1).expand(9**9, 9**9)), 'but a'),
+        (dict(a=torch.ones(1, device='meta')), 'but a'),
+        (dict(a=torch.ones(2).to_sparse()), 'but a'),
     ],
 )
 def test_what_are_no_weights_is_named(checkpoint, named):
     with pytest.raises(ValueError, match=f'no weights.* {named}$'):
         files.get_weights(checkpoint)
+
+
+def test_one_weight_under_two_names_is_refused():
+    one = torch.ones(1)
+    with pytest.raises(ValueError, match='with and without module'):
+        files.get_weights({'a': one, 'module.a': one})
 
 
 # Writing

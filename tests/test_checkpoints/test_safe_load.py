@@ -13,6 +13,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import MultiStepLR, OneCycleLR, ReduceOnPlateauLR
 
 from mmba2m.checkpoints.files import load_checkpoint, save_checkpoint
+from mmba2m.checkpoints.safe_load import safe_load
 
 
 def checkpoint():
@@ -34,7 +35,6 @@ def checkpoint():
             epoch=3,
             dataset_meta=dict(classes=('a', 'b'), palette=[(1, 2, 3)]),
             matrix=np.arange(6, dtype=np.float32).reshape(2, 3),
-            names=np.array(['x', 'yz']),
         ),
         state_dict=torch.nn.BatchNorm2d(4).state_dict(),
         optimizer=optimizer.state_dict(),
@@ -83,17 +83,26 @@ def test_numpy_of_the_other_stack_loads(tmp_path):
     names = [b'numpy.core.', b'numpy._core.']
     if np.__version__ < '2':
         names.reverse()
+
+    def rename(content):
+        assert names[0] not in content and names[1] in content
+        return content.replace(names[1], names[0])
+
+    rewrite(tmp_path / 'a.pth', tmp_path / 'b.pth', rename)
+    equal(load_checkpoint(tmp_path / 'b.pth'), saved)
+
+
+def rewrite(source, target, change=lambda content: content, **kwargs):
+    """Copies an archive with another pickle in it."""
     with (
-        zipfile.ZipFile(tmp_path / 'a.pth') as source,
-        zipfile.ZipFile(tmp_path / 'b.pth', 'w') as target,
+        zipfile.ZipFile(source) as source,
+        zipfile.ZipFile(target, 'w', **kwargs) as target,
     ):
         for name in source.namelist():
             content = source.read(name)
             if name.endswith('data.pkl'):
-                assert names[0] not in content and names[1] in content
-                content = content.replace(names[1], names[0])
+                content = change(content)
             target.writestr(name, content)
-    equal(load_checkpoint(tmp_path / 'b.pth'), saved)
 
 
 class Reduced:
@@ -145,6 +154,62 @@ def test_getattr_reaches_nothing_but_statistics(tmp_path, owner, name):
         load_checkpoint(tmp_path / 'a.pth')
 
 
+FLAGS = (4, '|', None, None, None, 8, 1, 63)  # objects, to be counted
+
+
+@pytest.mark.parametrize('code', ['V8', 'O', 'M8', 'U2', [('a', 'f4')]])
+def test_numbers_are_the_only_arrays(tmp_path, code):
+    torch.save(dict(a=Reduced(np.dtype, code)), tmp_path / 'a.pth')
+    with pytest.raises((pickle.UnpicklingError, ValueError), match=r'a\.pth'):
+        load_checkpoint(tmp_path / 'a.pth')
+
+
+class Flagged(Reduced):
+    def __reduce__(self):
+        return *self.call, FLAGS
+
+
+class Filled(Reduced):
+    """Its state has memory read as pointers to objects."""
+
+    def __reduce__(self):
+        dtype = Flagged(np.dtype, 'f8', False, True)
+        return *self.call, (1, (1,), dtype, False, b'\x01' * 8)
+
+
+def test_the_state_of_a_dtype_changes_nothing(tmp_path):
+    array = Filled(np.zeros(1).__reduce__()[0], np.ndarray, (0,), b'b')
+    torch.save(dict(a=array), tmp_path / 'a.pth')
+    found = load_checkpoint(tmp_path / 'a.pth')['a']
+    assert found.dtype.flags == np.dtype('f8').flags == 0
+    assert found.tobytes() == b'\x01' * 8
+
+
+def test_no_array_lies_in_memory_of_a_file(tmp_path):
+    array = Reduced(np.ndarray, (1,), 'O', bytearray(8))
+    torch.save(dict(a=array), tmp_path / 'a.pth')
+    with pytest.raises((pickle.UnpicklingError, ValueError), match=r'a\.pth'):
+        load_checkpoint(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize(
+    'owner',
+    [
+        b'mmengine.logging.history_buffer\nHistoryBuffer',
+        b'torch._utils\n_rebuild_tensor_v2',
+        b'collections\nCounter',
+    ],
+)
+def test_classes_and_functions_stay_as_they_are(tmp_path, owner):
+    attack = b'\x80\x02c' + owner + b'\nN}X\4\0\0\0meanK\1s\x86b.'
+    save_checkpoint(dict(a=1), tmp_path / 'a.pth')
+    rewrite(tmp_path / 'a.pth', tmp_path / 'b.pth', lambda _: attack)
+    with pytest.raises((pickle.UnpicklingError, ValueError), match=r'b\.pth'):
+        load_checkpoint(tmp_path / 'b.pth')
+    assert callable(HistoryBuffer.mean)
+    assert not hasattr(torch._utils._rebuild_tensor_v2, 'mean')
+
+
 def test_what_the_user_trusts_loads(tmp_path, monkeypatch):
     torch.save(dict(a=Reduced(len, 'four')), tmp_path / 'a.pth')
     with pytest.raises(pickle.UnpicklingError, match='holds len'):
@@ -165,8 +230,9 @@ def test_damaged_files_are_named(tmp_path):
         b'<html>not found</html>',
     ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r'bad\.pth is damaged'):
+        with pytest.raises(ValueError, match=r'bad\.pth is damaged') as info:
             load_checkpoint(path)
+        assert 'weights_only' not in str(info.value)
     torch.save([1, 2], path)
     with pytest.raises(ValueError, match=r'bad\.pth .* it holds a list'):
         load_checkpoint(path)
@@ -175,3 +241,46 @@ def test_damaged_files_are_named(tmp_path):
         load_checkpoint(path)
     with pytest.raises(FileNotFoundError, match=r'none\.pth'):
         load_checkpoint(tmp_path / 'none.pth')
+    path.rename(tmp_path / 'a.safetensors')
+    with pytest.raises(ValueError, match=r'a\.safetensors .*load_file'):
+        load_checkpoint(tmp_path / 'a.safetensors')
+
+
+def test_torchscript_behind_another_directory_is_refused(tmp_path):
+    """Python finds the one before the end, torch the one at its offset."""
+    script, path = tmp_path / 'script.pth', tmp_path / 'a.pth'
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(script))
+    rewrite(script, path)
+    content = path.read_bytes()
+    directory, end = content.index(b'PK\1\2'), content.index(b'PK\5\6')
+    other = content[directory:end].replace(b'constants.pkl', b'constantz.pkl')
+    path.write_bytes(content[:end] + other + content[end:])
+    names = zipfile.ZipFile(path).namelist()
+    assert not any('constants.pkl' in name for name in names)
+    records = torch._C.PyTorchFileReader(str(path)).get_all_records()
+    assert 'constants.pkl' in records
+    for load in (load_checkpoint, partial(safe_load, map_location='cpu')):
+        with pytest.raises((pickle.UnpicklingError, ValueError, RuntimeError)):
+            load(str(path))
+
+
+def test_each_flipped_bit_is_found(tmp_path):
+    saved = dict(state_dict=dict(a=torch.arange(99.0)), meta=dict(epoch=1))
+    save_checkpoint(saved, tmp_path / 'a.pth')
+    whole = (tmp_path / 'a.pth').read_bytes()
+    start = whole.index(saved['state_dict']['a'].numpy().tobytes())
+    for place in (start + 3, start + 99, whole.index(b'epoch')):
+        flipped = bytearray(whole)
+        flipped[place] ^= 64
+        (tmp_path / 'b.pth').write_bytes(flipped)
+        torch.load(tmp_path / 'b.pth')  # sees nothing
+        with pytest.raises(ValueError, match=r'b\.pth .*checksum.*data'):
+            load_checkpoint(tmp_path / 'b.pth')
+
+
+def test_what_unpacks_to_more_is_not_unpacked(tmp_path):
+    save_checkpoint(dict(a=torch.zeros(99999)), tmp_path / 'a.pth')
+    packed = dict(compression=zipfile.ZIP_DEFLATED)
+    rewrite(tmp_path / 'a.pth', tmp_path / 'b.pth', **packed)
+    with pytest.raises(ValueError, match=r'b\.pth .*unpacks to \d+ bytes'):
+        load_checkpoint(tmp_path / 'b.pth')

@@ -151,6 +151,15 @@ def test_what_does_not_fit_is_named(annealed):
         strip_checkpoint(state, cfg, force=True)
 
 
+def test_a_config_that_would_read_back_otherwise_is_refused(annealed):
+    network, cfg = annealed
+    state = network.state_dict()
+    for key in ("a': print(1), 'b", "a': 1, 'b"):
+        cfg.other = {key: 2}
+        with pytest.raises(ValueError, match='config'):
+            strip_checkpoint(dict(state_dict=state), cfg)
+
+
 def test_modules_are_found_by_what_they_hold():
     zero = torch.zeros(1)
     first, second = BA2M(4, 2), BA2M(8, 4, branches=('local',))

@@ -13,6 +13,7 @@ from mmba2m.checkpoints.files import (
     check_new_file,
     load_checkpoint,
     to_bytes,
+    use_safe_loading,
     write_new_file,
 )
 from mmba2m.checkpoints.strip import strip_checkpoint
@@ -36,16 +37,17 @@ def strip_ba2m(args):
     config = args.out.with_suffix('.py')
     for path in (args.out, config):
         check_new_file(path)
+    use_safe_loading()  # networks may load others while they are built
     checkpoint = load_checkpoint(args.checkpoint)
     try:
         if args.config is not None:
             cfg = Config.fromfile(args.config)
         else:
             cfg = read_embedded_config(checkpoint)
-        stripped, cfg, report = strip_checkpoint(checkpoint, cfg, args.force)
+        stripped, _, report = strip_checkpoint(checkpoint, cfg, args.force)
     except ValueError as error:
         raise ValueError(f'{args.checkpoint}: {error}') from error
-    write_new_file(cfg.pretty_text.encode(), config)
+    write_new_file(stripped['meta']['cfg'].encode(), config)
     write_new_file(to_bytes(stripped), args.out)
     return [*report, f'wrote {args.out} and {config}']
 
