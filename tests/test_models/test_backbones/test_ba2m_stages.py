@@ -3,7 +3,6 @@ from itertools import product
 
 import pytest
 import torch
-import torchvision
 from mmengine.runner import save_checkpoint
 from networks import make_images, randomize, train
 
@@ -35,57 +34,7 @@ def stages(network):
     return [getattr(network, name) for name in network.res_layers]
 
 
-def hide_modules(network):
-    return {
-        key: value
-        for key, value in network.state_dict().items()
-        if '.ba2m.' not in key
-    }
-
-
-# What a plain network and its checkpoints know
-
-
-@pytest.mark.parametrize(
-    ('name', 'depth'),
-    [('ResNet', 18), ('ResNet', 50), ('ResNeXt', 50), ('ResNet_CIFAR', 18)],
-)
-def test_keys_of_the_host_are_unchanged(host, name, depth):
-    if name == 'ResNet_CIFAR' and host == 'mmdet':
-        pytest.skip('MMDetection has no ResNet_CIFAR')
-    options = dict(depth=depth, base_channels=16, stem_channels=16)
-    if name == 'ResNeXt':
-        width = dict(mmdet='base_width', mmpretrain='width_per_group')[host]
-        options.update({'groups': 4, width: 4})
-    plain = build(host, name, **options)
-    network = build(host, f'BA2M{name}', **options)
-    assert list(hide_modules(network)) == list(plain.state_dict())
-    for i, stage in enumerate(stages(network)):
-        prefix = f'layer{i + 1}.ba2m.'
-        assert [*stage.named_children()][-1][0] == 'ba2m'
-        assert any(key.startswith(prefix) for key in network.state_dict())
-        assert stage.ba2m.in_channels == 16 * 2**i * (4 if depth == 50 else 1)
-
-
-def test_torchvision_checkpoint_loads(host, tmp_path):
-    weights = torchvision.models.resnet18(weights=None).state_dict()
-    path = str(tmp_path / 'resnet18.pth')
-    save_checkpoint(weights, path)
-    network = build(
-        host,
-        base_channels=64,
-        stem_channels=64,
-        init_cfg=dict(type='Pretrained', checkpoint=path),
-    )
-    missing, unexpected = network.load_state_dict(weights, strict=False)
-    assert unexpected == ['fc.weight', 'fc.bias']
-    assert missing and all('.ba2m.' in key for key in missing)
-
-    for parameter in network.parameters():
-        parameter.data.zero_()
-    network.init_weights()
-    for key, value in hide_modules(network).items():
-        assert torch.equal(value, weights[key]), key
+# As the plain network
 
 
 @pytest.mark.parametrize(

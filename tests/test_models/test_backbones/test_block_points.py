@@ -119,10 +119,7 @@ BLOCKS = dict(depth=50, num_stages=2)
 @pytest.mark.parametrize(
     'entries',
     [
-        [dict(BA2M, position='after_conv1')],
         [dict(BA2M, position='after_conv2')],
-        [dict(BA2M, position='after_conv3')],
-        [dict(BA2M, position='after_conv3', stages=(False, True))],
         [
             dict(BA2M, position='after_conv1', stages=(False, True)),
             dict(BA2M, position='after_conv3', postfix='_2'),
