@@ -1,5 +1,7 @@
 """Takes BA²M out of a checkpoint whose strength was annealed to 0."""
 
+from copy import deepcopy
+
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
@@ -144,7 +146,8 @@ def _check_fits(cfg, weights):
     """Builds the stock network and compares its names and shapes."""
     scope = cfg.get('default_scope') or 'mmengine'
     with MODELS.switch_scope_and_registry(scope) as registry:
-        network = registry.build(cfg.model)
+        # DETR's head writes a tensor into its config
+        network = registry.build(deepcopy(cfg.model))
     problems = describe_differences(
         compare_states(network.state_dict(), weights)
     )
