@@ -26,7 +26,7 @@ VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm')
 KNOWN = IMAGES + VIDEOS
 
 
-def parse_args(argv=None):
+def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('input', help='image, folder, glob pattern (quoted), URL or video')
@@ -41,7 +41,7 @@ def parse_args(argv=None):
     text = 'images at once, 1 by default; only images of one size go '
     text += 'together, so that none changes what is found on another'
     add('--batch-size', type=int, default=1, help=text)
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     if args.batch_size < 1:
         parser.error('--batch-size must be positive')
     return args
@@ -88,13 +88,7 @@ class Demo:
     def __init__(self, predictor, args):
         self.predictor = predictor
         self.args = args
-        self.out = args.out_dir / 'predictions.json'
-        self.unreadable = {}
-        self.content = dict(input=args.input, model=args.model)
-        self.content['checkpoint'] = args.checkpoint or args.model
-        self.content['score_thr'] = args.score_thr
-        self.content['classes'] = predictor.classes
-        self.content.update(results=[], unreadable=self.unreadable)
+        self.results, self.unreadable = [], {}
 
     def run(self, inputs):
         """Runs over what :func:`find_inputs` found."""
@@ -106,8 +100,12 @@ class Demo:
                 while chunk := list(islice(group, self.args.batch_size)):
                     self.predict(chunk)
         finally:  # also where it is interrupted
-            with atomic_write(self.out) as stream:
-                stream.write(json.dumps(self.content, indent=1).encode())
+            content = dict(classes=self.predictor.classes)
+            content.update(results=self.results, unreadable=self.unreadable)
+            out = self.args.out_dir / 'predictions.json'
+            with atomic_write(out) as stream:
+                stream.write(json.dumps(content, indent=1).encode())
+            print(f'wrote {out}')
 
     def read(self, inputs):
         """Yields names and images; a video is one image for each frame."""
@@ -140,7 +138,7 @@ class Demo:
             predictions, drawn = one
             result = dict(image=name, width=image.shape[1])
             result.update(height=image.shape[0], predictions=predictions)
-            self.content['results'].append(result)
+            self.results.append(result)
             suffix = '' if Path(name).suffix.lower() in IMAGES else '.png'
             out = self.args.out_dir / 'vis' / f'{name}{suffix}'
             mmcv.imwrite(drawn, str(out))
@@ -162,26 +160,22 @@ def describe(predictions):
     return ', '.join(f'{n} {name}' for name, n in counts) or 'nothing'
 
 
-def demo(args):
+def main():
+    args = parse_args()
     inputs = find_inputs(args.input, args.out_dir / 'vis')
     use_safe_loading()
     cfg, checkpoint = read_trained(args.model, args.checkpoint)
     path = args.checkpoint or args.model
     network = load_network(cfg, checkpoint, args.device, path)
-    run = Demo(Predictor(cfg, network), args)
-    run.run(inputs)
-    print(f'wrote {run.out}')
-    if run.unreadable:
-        text = f'{len(run.unreadable)} could not be read or predicted on: '
-        raise ValueError(text + ', '.join(run.unreadable))
-
-
-def main(argv=None):
-    try:
-        demo(parse_args(argv))
-    except (ValueError, OSError, pickle.UnpicklingError) as error:
-        sys.exit(f'image_demo: {error}')
+    demo = Demo(Predictor(cfg, network), args)
+    demo.run(inputs)
+    if demo.unreadable:
+        text = f'{len(demo.unreadable)} could not be read or predicted on: '
+        raise ValueError(text + ', '.join(demo.unreadable))
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except (ValueError, OSError, pickle.UnpicklingError) as error:
+        sys.exit(f'image_demo: {error}')

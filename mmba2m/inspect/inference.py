@@ -55,7 +55,8 @@ class Predictor:
             path: A file, or what MMEngine's file backends take, e.g. a URL.
 
         Raises:
-            ValueError: If it is no whole image. Backends raise errors of their own.
+            ValueError: If it is no whole image. Backends raise errors of
+                their own.
         """
         content = fileio.get(path)
         if not content:
@@ -107,18 +108,17 @@ class Predictor:
             draw = self._inferencer.visualizer.visualize_cls
             pairs = zip(rgb, samples, strict=True)
             drawn = [draw(image, sample, **look) for image, sample in pairs]
-        return [
-            (self._list(columns), picture[..., ::-1])
-            for columns, picture in zip(found, drawn, strict=True)
-        ]
-
-    def _list(self, columns: dict[str, list]) -> list[dict]:
         names = dict(enumerate(self.classes or ()))
-        rows = []
-        for i, label in enumerate(columns['labels']):
-            row = {COLUMNS[key]: columns[key][i] for key in columns}
-            rows.append({'class': names.get(label), **row})
-        return rows
+        results = []
+        for columns, picture in zip(found, drawn, strict=True):
+            rows = [
+                {COLUMNS[key]: columns[key][i] for key in columns}
+                for i in range(len(columns['labels']))
+            ]
+            for row in rows:
+                row['class'] = names.get(row['label'])
+            results.append((rows, picture[..., ::-1]))
+        return results
 
 
 def _detect(cfg: Config, network: nn.Module) -> Any:

@@ -1,10 +1,9 @@
-"""Links of pages: files that are there, addresses that can be right.
+"""Links of pages: files that are there.
 
 ``make docs`` also checks the headings that links name. Whether an address on
 the web answers is not tested: tests have no network.
 """
 
-import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,9 +26,7 @@ def test_links(page):
     for target in find_links(page):
         url = urlsplit(target)
         if url.scheme:
-            assert url.scheme == 'https', target
-            assert re.fullmatch(r'([\w-]+\.)+[a-z]{2,}', url.netloc), target
-            assert not re.search(r'[\s<>"{}]', target), target
+            assert url.scheme == 'https' and '.' in url.netloc, target
         elif url.path:  # in the site, a folder has no page
             path = (ROOT / page).parent / url.path
             assert path.is_file(), f'{page}: {target} is not there'

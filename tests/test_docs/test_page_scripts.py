@@ -62,6 +62,3 @@ def test_decay_alone(capsys):
     assert len(found) == 8
     assert found[:7] == pytest.approx(expected[:7], abs=0.005)
     assert found[7] == pytest.approx(expected[7], abs=5e-9)
-    page = (ROOT / 'docs/study.md').read_text(encoding='utf-8')
-    for line, value in zip(lines, expected[:5], strict=False):
-        assert f'| {line.split()[0]} | {value:.2f} | ' in page

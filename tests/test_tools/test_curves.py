@@ -68,12 +68,17 @@ def test_statistics_of_weights_count_iterations(tmp_path):
 
 
 def test_a_line_cut_off_at_the_end_is_left_out(tmp_path):
-    write(tmp_path, 'a', [train(10, 4.0), train(20, math.nan)])
+    line = train(20, math.nan)
+    line |= {'generator.lr': line.pop('lr'), 'critic.lr': 0.3}
+    write(tmp_path, 'a', [train(10, 4.0), line])
     with open(tmp_path / 'a/vis_data/scalars.json', 'a') as stream:
         stream.write('{"lr": 0.1, "lo')
     series = read_scalars(tmp_path)
     assert list(series['loss']) == [10, 20]
     assert math.isnan(series['loss'][20])
+    # of several optimizers
+    labels = [axis.get_ylabel() for axis in draw([series], ['a']).axes]
+    assert set(labels) == {'loss', 'lr', 'generator.lr', 'critic.lr'}
 
 
 def test_each_run_has_its_own_look_in_every_panel(detector, tmp_path):
@@ -84,27 +89,14 @@ def test_each_run_has_its_own_look_in_every_panel(detector, tmp_path):
     labels = ['loss', 'AP of boxes [0 to 1]', 'AP50 of boxes [0 to 1]']
     labels += ['top-1 accuracy [%]', 'lr']
     assert [axis.get_ylabel() for axis in figure.axes] == labels
-    looks = set()
-    for axis in figure.axes:
-        assert axis.get_xlabel() == 'iteration'
-        one, two = axis.lines
-        looks.add((one.get_color(), one.get_linestyle()))
-        looks.add((two.get_color(), two.get_linestyle()))
-    assert len(looks) == 2 == len({style for _, style in looks})
-    accuracy = figure.axes[3].lines
-    assert accuracy[0].get_xydata().tolist() == []
-    assert accuracy[1].get_xydata().tolist() == [[10, 50]]
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ['R-50', 'BA²M']
-
-
-def test_rates_of_several_optimizers(tmp_path):
-    line = train(10, 4.0)
-    line |= {'generator.lr': line.pop('lr'), 'critic.lr': 0.3}
-    write(tmp_path, 'c', [line])
-    _, one, two = draw([read_scalars(tmp_path)], ['c']).axes
-    names = {one.get_ylabel(), two.get_ylabel()}
-    assert names == {'generator.lr', 'critic.lr'}
+    looks = {
+        (number, line.get_color(), line.get_linestyle())
+        for axis in figure.axes
+        for number, line in enumerate(axis.lines)
+    }
+    assert len(looks) == 2 == len({style for *_, style in looks})
+    points = [line.get_xydata().tolist() for line in figure.axes[3].lines]
+    assert points == [[], [[10, 50]]]
 
 
 def test_files_of_each_kind_are_written_or_what_lacks_is_named(

@@ -1,28 +1,9 @@
 """What the launch scripts call, by stubs of Python and Slurm."""
 
 import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-DETECTOR = ROOT / 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
-
-
-def run(script, *args, code=0, **env):
-    done = subprocess.run(
-        ['bash', ROOT / 'tools' / script, *map(str, args)],
-        cwd=ROOT,
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout[-3000:]
-    return done.stdout
+from launchers import DETECTOR, ROOT, run
 
 
 @pytest.fixture
@@ -49,10 +30,10 @@ TOOL = f'{ROOT}/tools'
 
 def test_torchrun_of_one_machine_and_of_several(stubs):
     env, log = stubs
-    run('dist_train.sh', DETECTOR, 4, '--cfg-options', 'a="[1, 2]"', **env)
-    run('dist_test.sh', DETECTOR, 'c.pth', 3, **dict(env, PORT='29511'))
+    run(env, 'dist_train.sh', DETECTOR, 4, '--cfg-options', 'a="[1, 2]"')
+    run(dict(env, PORT='29511'), 'dist_test.sh', DETECTOR, 'c.pth', 3)
     env = dict(env, NNODES='2', NODE_RANK='1', MASTER_ADDR='n1')
-    run('dist_train.sh', DETECTOR, 8, **env)
+    run(env, 'dist_train.sh', DETECTOR, 8)
     one = (
         '--rdzv_backend=c10d --local_addr=127.0.0.1 --rdzv_endpoint=127.0.0.1'
     )
@@ -70,8 +51,8 @@ def test_torchrun_of_one_machine_and_of_several(stubs):
 def test_slurm_starts_torchrun_on_each_machine(stubs):
     env, log = stubs
     output = run(
+        dict(env, GPUS='16', SRUN_ARGS='--time=1:00 --exclusive'),
         *('slurm_train.sh', 'gpus', 'my job', DETECTOR, 'work', '--amp'),
-        **dict(env, GPUS='16', SRUN_ARGS='--time=1:00 --exclusive'),
     )
     assert output.startswith(
         'srun --partition=gpus --job-name=my job --nodes=2 --ntasks=2 '
@@ -86,7 +67,7 @@ def test_slurm_starts_torchrun_on_each_machine(stubs):
     ]
     env = dict(env, GPUS='4', CPUS_PER_TASK='2')
     args = ('gpus', 'j', DETECTOR, 'c.pth', '--tta')
-    output = run('slurm_test.sh', *args, **env)
+    output = run(env, 'slurm_test.sh', *args)
     assert '--nodes=1 ' in output
     assert '--gres=gpu:4 --cpus-per-task=8 ' in output
     assert log.read_text().endswith(
@@ -127,7 +108,7 @@ SLURM = ('slurm_train.sh', 'p', 'j', DETECTOR)
 def test_wrong_use_is_named_after_the_usage(stubs, args, env, message):
     base, log = stubs
     env = dict(pair.split('=') for pair in env.split())
-    output = run(*args, code=2, **dict(base, **env))
+    output = run(base | env, *args, code=2)
     *_, last = output.splitlines()
     assert last.startswith(f'{args[0]}: error: ')
     assert message in last
@@ -135,17 +116,10 @@ def test_wrong_use_is_named_after_the_usage(stubs, args, env, message):
     assert not log.exists()
 
 
-@pytest.mark.skipif(bool(shutil.which('srun')), reason='has Slurm')
-def test_slurm_is_missing(stubs):
-    env, _ = stubs
-    output = run(*SLURM, code=2, **dict(env, PATH=os.environ['PATH']))
-    assert output.endswith('there is no srun on this machine\n')
-
-
 @pytest.mark.parametrize(
     'script', sorted(path.name for path in ROOT.glob('tools/*.sh'))
 )
 def test_help(script):
     assert os.access(ROOT / 'tools' / script, os.X_OK)
-    output = run(script, '--help', **os.environ)
+    output = run(None, script, '--help')
     assert output.startswith(f'usage: {script} ')

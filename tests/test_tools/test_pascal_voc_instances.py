@@ -140,8 +140,7 @@ def test_images_of_2007_are_taken_once_and_none_of_its_test_set(devkit):
         pixels = [(1, DOG, 0, 0, 10, 10)]
         voc = devkit / 'VOC2012'
         write_image(voc, name, 'trainval', (32, 32), box, pixels)
-    last = convert(devkit).splitlines()[-1]
-    assert last.startswith('left out: 2 images of VOC 2007')
+    convert(devkit)
     files = [Path(i['file_name']).stem for i in read(devkit)['images']]
     assert files == ['000007', '2012_000001']
     convert(devkit, '--years', '2012')

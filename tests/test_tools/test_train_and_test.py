@@ -2,15 +2,11 @@
 
 import json
 import pickle
-import runpy
 import shutil
 
 import pytest
 import torch
-from mmengine.config import Config
-from tool_runs import ROOT, run_tool
-
-from mmba2m import HOSTS
+from tool_runs import run_tool
 
 DETECTOR = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
 # what a network that has hardly been trained does find
@@ -86,44 +82,6 @@ def test_it_is_tested_drawn_and_its_results_dumped(
 
 
 @pytest.mark.slow
-def test_results_for_a_server_need_no_annotations(
-    detector_run, env, shapes, tmp_path
-):
-    ann_file = next(shapes.glob('coco/annotations/*val*.json'))
-    content = json.loads(ann_file.read_text())
-    del content['annotations']
-    ann_file = tmp_path / 'image_info.json'
-    ann_file.write_text(json.dumps(content))
-    run_test(
-        *(detector_run, tmp_path, '--cfg-options', LOW),
-        f'test_dataloader.dataset.ann_file={ann_file}',
-        f'test_evaluator.ann_file={ann_file}',
-        'test_evaluator.format_only=True',
-        f'test_evaluator.outfile_prefix={tmp_path / "results"}',
-        env=env,
-    )
-    boxes = json.loads((tmp_path / 'results.bbox.json').read_text())
-    images = {image['id'] for image in content['images']}
-    assert boxes and {box['image_id'] for box in boxes} <= images
-
-
-@pytest.mark.skipif('mmdet' not in HOSTS, reason='no mmdet')
-def test_test_time_augmentation_keeps_the_image_as_it_is_first():
-    tool = runpy.run_path(str(ROOT / 'tools/test.py'))
-    cfg = Config.fromfile(ROOT / DETECTOR)
-    pipeline = list(cfg.test_dataloader.dataset.pipeline)
-    cfg = tool['apply_tta'](cfg, tool['HOSTS']['mmdet']['tta_model'])
-    assert cfg.model.type == 'DetTTAModel'
-    assert cfg.model.module.type == 'FasterRCNN'
-    *head, augment = cfg.test_dataloader.dataset.pipeline
-    assert head == pipeline[:-1]
-    flips, (pack,) = augment.transforms
-    assert [flip.prob for flip in flips] == [0, 1]
-    added = ('flip', 'flip_direction')
-    assert pack.meta_keys == (*pipeline[-1].meta_keys, *added)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize('run', TASKS)
 def test_test_time_augmentation_runs(request, run, env, tmp_path):
     run = request.getfixturevalue(run)
@@ -132,15 +90,3 @@ def test_test_time_augmentation_runs(request, run, env, tmp_path):
     metrics = metrics_of(tmp_path)
     for name in ('coco/bbox_mAP_50', 'accuracy/top1'):
         assert 0 <= metrics.get(name, 0) <= 100
-
-
-@pytest.mark.skipif('mmdet' not in HOSTS, reason='no mmdet')
-def test_bad_config_ends_before_training(env, tmp_path):
-    options = ('--cfg-options', 'model.backbone.ba2m_cfg.reduction=64')
-    args = (DETECTOR, '--work-dir', tmp_path, *options)
-    output = run_tool('train.py', *args, env=env, fails=True)
-    assert output.splitlines()[-1].endswith(
-        'layer1: BA2M needs 0 < reduction <= in_channels, got reduction=64 '
-        'and in_channels=32'
-    )
-    assert not list(tmp_path.glob('*.pth'))

@@ -162,7 +162,6 @@ def test_modules_are_chosen_by_stage_or_name():
 def test_what_does_not_fit_is_named(trained, tmp_path):
     out = ['--out', tmp_path / 'out']
     for options, message in (
-        (['--cfg-options', 'model.backbone.depth=34'], 'of another network'),
         (['--cfg-options', 'test_dataloader=None'], 'has no test_dataloader'),
         (['--num', 1], '--num 1: weights compare two images'),
     ):

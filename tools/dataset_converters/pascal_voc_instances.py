@@ -71,8 +71,8 @@ def convert(
         split: A list in ``ImageSets/Segmentation``.
 
     Returns:
-        Annotations in COCO's format, counts of objects by what became of them
-        and of images left out (``again``), and the disagreements.
+        Annotations in COCO's format, counts of objects by what became of
+        them, and the disagreements.
     """
     images, annotations, problems, counts = [], [], [], Counter()
     infos = []
@@ -83,7 +83,6 @@ def convert(
     for year, info in track_iter_progress(infos):
         name = info['img_id']
         if '2007' in years and name.startswith('2007_'):
-            counts['again'] += 1
             continue
         instances, classes = read_masks(devkit / year, info)
         height, width = instances.shape
@@ -215,11 +214,6 @@ def main():
         f'ignored: {counts["difficult"]} difficult, {len(problems)} '
         'whose box and mask disagree'
     )
-    if counts['again']:
-        print(
-            f'left out: {counts["again"]} images of VOC 2007 that the lists '
-            'of 2012 hold again'
-        )
 
 
 if __name__ == '__main__':

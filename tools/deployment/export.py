@@ -46,7 +46,7 @@ INPUT = 'input'
 TOLERANCE = 1e-4
 
 
-def parse_args(argv=None):
+def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('model', help='config file, or a checkpoint that holds its config')
@@ -58,7 +58,7 @@ def parse_args(argv=None):
     kwargs = dict(nargs='+', choices=['batch', 'size'], default=[])
     text = 'take other numbers of images, other heights and widths'
     add('--dynamic', help=text, **kwargs)
-    return parser.parse_args(argv)
+    return parser.parse_args()
 
 
 class Exported(nn.Module):
@@ -211,7 +211,8 @@ def describe(cfg, network, session):
     return dict(input=taken, outputs=outputs, classes=classes)
 
 
-def export(args):
+def main():
+    args = parse_args()
     description = args.out.with_name(f'{args.out.name}.json')
     for path in (args.out, description):
         check_new_file(path)
@@ -241,12 +242,8 @@ def export(args):
     print(f'wrote {args.out} ({size:.1f} MiB) and {description}')
 
 
-def main(argv=None):
+if __name__ == '__main__':
     try:
-        export(parse_args(argv))
+        main()
     except (ValueError, OSError, pickle.UnpicklingError) as error:
         sys.exit(f'export: {error}')
-
-
-if __name__ == '__main__':
-    main()

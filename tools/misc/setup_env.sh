@@ -32,7 +32,6 @@ export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 # State lives in the environment itself, as files .mmba2m-STATE: 'unfinished'
 # while pip is at work (its contents are then worth nothing), 'packages' once
 # the pinned set is in, 'ready' at the end, both holding what they are true of.
-state() { cat "$venv/.mmba2m-$1" 2>/dev/null || true; }
 pinned() { sed -nE "s/^$1===?([^ ;]+).*/\1/p" "$pins"; }
 minor() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' \
     2>/dev/null; }
@@ -186,7 +185,7 @@ is_ready() { # sets base, version, ready
     fi
     ready="Python $version in $root with $(cat "$pins" setup.py | cksum)"
     [ -x "$python" ] && [ ! -e "$venv/.mmba2m-unfinished" ] &&
-        [ "$(state ready)" = "$ready" ]
+        [ "$(cat "$venv/.mmba2m-ready" 2>/dev/null)" = "$ready" ]
 }
 
 # First what changes nothing: is there anything to do, and can it be done.
@@ -214,10 +213,7 @@ if [ -e "$venv/.mmba2m-unfinished" ]; then
     rm -rf "$venv"
     find_python
 elif [ -d "$venv" ] && [ "$(minor "$python")" != "$version" ]; then
-    [ -n "$(state packages)" ] ||
-        die "$name is not of Python $version: remove it or unset PYTHON"
-    say "removing $name, which is not of Python $version"
-    rm -rf "$venv"
+    die "$name is not of Python $version: remove it or unset PYTHON"
 fi
 case " $versions " in *" $version "*) ;; *)
     die "$name is of Python $version, not of ${versions// /, }: remove it" ;;

@@ -96,15 +96,11 @@ def test_inference_precision_and_compilation(tool, monkeypatch):
     step = tool.make_step(network, torch.randn(1, 3, 8, 8), train=False)
     assert network[2].running_normalizer > 0  # it knows the population
     step()
-    assert not network.training
-    assert len(network.outs[1]) == 1
-    assert not network.outs[1].requires_grad
+    assert not network.training and not network.outs[1].requires_grad
+    assert network.outs[0].dtype == torch.float32
     compiled = []
     monkeypatch.setattr(torch, 'compile', lambda n: compiled.append(n) or n)
-    network, images = Network(), torch.randn(2, 3, 8, 8)
-    tool.make_step(network, images, train=True)()
-    assert network.outs[0].dtype == torch.float32
-    assert not compiled
+    images = torch.randn(2, 3, 8, 8)
     tool.make_step(network, images, True, autocast=True, compiled=True)()
     assert network.outs[0].dtype == torch.bfloat16
     assert network[0].weight.dtype == torch.float32
@@ -125,24 +121,21 @@ def test_the_table_holds_medians_of_paired_ratios(tool, tmp_path):
     for row in rows:
         row['ratio'] = tool.compare_times(row['seconds'], plain)
     measure = dict(title='training step, 8 × 224×200', rows=rows)
-    fast = [{**r, 'seconds': [s / 10 for s in r['seconds']]} for r in rows]
-    other = dict(title='inference, 1 × 224×200', rows=fast)
     run = dict(network='ResNet, bf16', environment='cpu X, cores 2')
     path = tmp_path / 'one.json'
-    path.write_text(json.dumps(dict(run, measures=[measure, other])))
+    path.write_text(json.dumps(dict(run, measures=[measure])))
     tool = 'benchmark/benchmark_backbone.py'
     output = run_tool(tool, '--report', path, path, '--out-dir', tmp_path)
     text = (tmp_path / 'benchmark.md').read_text(encoding='utf-8')
     assert text in output
     assert text.startswith('ResNet, bf16 (cpu X, cores 2).\n\n| training')
     table = read_rows(text)
-    assert len(table) == 16
+    assert len(table) == 8
     assert table[0][0] == 'training step, 8 × 224×200 (3 rounds)'
-    assert [table[0][2], table[4][2]] == ['time [s]', 'time [ms]']
+    assert table[0][2] == 'time [s]'
     assert table[2] == ['plain', '1,000', '2', '1', '1024', '1']
     ratio = '1.200 (1.100–1.300)'
     assert table[3] == ['SE', '2,345', '2.4', ratio, '1280', '1.250']
-    assert table[7][:4] == ['SE', '2,345', '240', ratio]
     picture = (tmp_path / 'benchmark.png').read_bytes()
     assert picture.startswith(b'\x89PNG')
 

@@ -29,11 +29,6 @@ def test_the_interval_covers_the_median_as_often_as_it_says(measuring):
         assert found == ((n + 1) / 2, k, n + 1 - k)
 
 
-def test_ratios_are_of_the_same_round(measuring):
-    ratios = measuring.compare_times([2.0, 9.0, 1.0], [1.0, 3.0, 4.0])
-    assert ratios == (2.0, 0.25, 3.0)
-
-
 @pytest.fixture
 def clock(measuring, monkeypatch):
     """A machine on which each step takes what a function of its run says."""

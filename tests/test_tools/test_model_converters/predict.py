@@ -1,49 +1,39 @@
-"""Predictions of a checkpoint by the API of its host, here or without us."""
+"""Predictions of a checkpoint by its host's inferencer, here or without us."""
 
-import pickle
+import json
 import subprocess
 import sys
 
 
-def predict(host, config, checkpoint, images):
-    """What a host finds in images, and the type of its backbone."""
+def predict(host, config, checkpoint, *images):
+    """The type of the backbone, and all numbers found in each image."""
     if host == 'mmdet':
-        from mmdet.apis import inference_detector, init_detector
+        from mmdet.apis import DetInferencer
 
-        model = init_detector(config, checkpoint, device='cpu')
-        samples = inference_detector(model, images)
-        found = [
-            [
-                sample.pred_instances[key].numpy()
-                for key in ('bboxes', 'scores', 'labels')
-            ]
-            for sample in samples
-        ]
+        infer = DetInferencer(config, checkpoint, device='cpu')
+        found = infer(list(images))['predictions']
+        keys = 'labels', 'scores', 'bboxes'
+        found = [[one[key] for key in keys] for one in found]
     else:
         from mmpretrain import ImageClassificationInferencer
 
-        infer = ImageClassificationInferencer(
-            config, pretrained=checkpoint, device='cpu'
-        )
-        model = infer.model
-        found = [[one['pred_scores']] for one in infer(images)]
-    return type(model.backbone).__name__, found
+        infer = ImageClassificationInferencer(config, checkpoint, device='cpu')
+        found = [one['pred_scores'].tolist() for one in infer(list(images))]
+    return [type(infer.model.backbone).__name__, found]
 
 
 def predict_alone(*args):
     """:func:`predict` in a process where nothing can import mmba2m."""
     done = subprocess.run(
-        [sys.executable, __file__],
-        input=pickle.dumps(args),
+        [sys.executable, __file__, *args],
         capture_output=True,
+        text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
-    return pickle.loads(done.stdout[done.stdout.rindex(b'PICKLE') + 6 :])
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == '__main__':
     sys.modules['mmba2m'] = None
-    result = predict(*pickle.load(sys.stdin.buffer))
-    sys.stdout.flush()
-    sys.stdout.buffer.write(b'PICKLE' + pickle.dumps(result))
+    print('\n' + json.dumps(predict(*sys.argv[1:])))

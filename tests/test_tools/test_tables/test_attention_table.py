@@ -70,24 +70,3 @@ def test_times_are_those_of_each_benchmark(tool, tmp_path):
     assert text.startswith('On a CPU: training step, 8 × 9×9, bf16, relative')
     assert 'median of 2 rounds' in text and '(torch 2.0).' in text
     assert other.startswith('On a GPU: ')
-    run['measures'][0]['rows'] = [se]
-    (tmp_path / 'attention.json').write_text(json.dumps(run))
-    with pytest.raises(ValueError, match='the first network is se-resnet50'):
-        tool.load_benchmarks(tmp_path)
-
-
-def test_places_and_options(tool):
-    for name, end in (
-        ('bam', ('after_stage', '1–3', '')),
-        ('eca', ('residual', '1–4', '')),
-        ('bav2', ('residual', '1–4', '<br>`version=2`')),
-        ('aw-conv-full', ('conv2', '1–4', '<br>`expand=full`')),
-    ):
-        path = f'configs/attention/{name}-resnet50_8xb32-90e_in1k.py'
-        cell, _, where = tool.describe(path)
-        assert where == f'`{end[0]}`, stages {end[1]}'
-        assert cell.endswith(f'.py){end[2]}')
-    cell, what, where = tool.describe(tool.BA2M_CONFIG)
-    assert cell.endswith('<br>`reduction=16`')
-    assert what == 'Weights each sample of a batch by what it shows.'
-    assert where == '`after_stage`, stages 1–4'
