@@ -24,7 +24,8 @@ def check_checkpoint(
             BA²M), but the backbone's weights must fit.
 
     Raises:
-        ValueError: If it does not fit, with the first names that differ.
+        ValueError: If it does not fit, with the first names that differ, or
+            is not finite.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.get_submodule('module')
@@ -49,6 +50,9 @@ def check_checkpoint(
             f'{path} is a checkpoint of another network than the config: '
             f'of its weights {problems}'
         )
+    broken = describe_non_finite(find_non_finite(loaded))
+    if broken:
+        raise ValueError(f'{path}: {broken}. Take one from before')
     print_log(
         f'{path} fits: {len(set(own) & set(loaded))} of {len(own)} weights',
         'current',
@@ -75,6 +79,24 @@ def compare_states(own: dict, loaded: dict) -> dict[str, list[str]]:
         'missing': [key for key in own if key not in loaded],
         'unexpected': [key for key in loaded if key not in own],
     }
+
+
+def find_non_finite(weights: dict) -> list[str]:
+    """Lists the weights that are NaN or infinite somewhere."""
+    return [
+        key
+        for key, value in weights.items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
+
+
+def describe_non_finite(names: list[str]) -> str:
+    """Puts what :func:`find_non_finite` found into words, or ''."""
+    if not names:
+        return ''
+    return f'{len(names)} weights are NaN or infinite: ' + ', '.join(
+        [*names[:3], *(['…'] if names[3:] else [])]
+    )
 
 
 def describe_differences(differences: dict[str, list[str]]) -> str:

@@ -2,17 +2,22 @@
 
 import logging
 import math
+import os
 import re
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from .files import load_checkpoint
+from .checks import describe_non_finite, find_non_finite
+from .files import get_weights, load_checkpoint
+
+#: what MMEngine keeps of a run that goes on
+STATES = ('state_dict', 'message_hub')
 
 
 def read_newest(work_dir: str | Path) -> tuple[str, dict] | None:
-    """Reads the newest checkpoint of a run that can be read.
+    """Reads the newest checkpoint from which a run can go on.
 
     Args:
         work_dir: The folder of the run.
@@ -30,8 +35,7 @@ def read_newest(work_dir: str | Path) -> tuple[str, dict] | None:
     for path in list_checkpoints(work_dir):
         try:
             checkpoint = load_checkpoint(path)
-            if 'meta' not in checkpoint:
-                raise ValueError(f'{path} has weights only')
+            check_resumable(checkpoint, path)
         except (OSError, ValueError) as error:
             problems.append(str(error))
             continue
@@ -49,6 +53,35 @@ def read_newest(work_dir: str | Path) -> tuple[str, dict] | None:
             'Name another with --resume PATH, or start anew without --resume'
         )
     return None
+
+
+def check_resumable(checkpoint: dict, path: str | Path) -> None:
+    """Refuses a checkpoint that a run cannot go on from.
+
+    Raises:
+        ValueError: If it lacks what MMEngine keeps beside the weights, or
+            these are NaN or infinite.
+    """
+    meta = checkpoint.get('meta')
+    counts = meta if isinstance(meta, dict) else {}
+    if not all(
+        isinstance(value, kind)
+        for value, kind in (
+            *((counts.get(key), int) for key in ('epoch', 'iter')),
+            *((checkpoint.get(key), dict) for key in STATES),
+        )
+    ):
+        raise ValueError(
+            f'{path} is of no training to go on with: it needs '
+            f'{", ".join(STATES)}, and epoch and iter. To start from its '
+            'weights, name it as load_from, without --resume'
+        )
+    try:
+        broken = describe_non_finite(find_non_finite(get_weights(checkpoint)))
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+    if broken:
+        raise ValueError(f'{path}: {broken}')
 
 
 def list_checkpoints(work_dir: str | Path) -> list[Path]:
@@ -70,10 +103,12 @@ def list_checkpoints(work_dir: str | Path) -> list[Path]:
     """
     folder = Path(work_dir)
     pointer = folder / 'last_checkpoint'
-    last = pointer.read_text().strip() if pointer.is_file() else ''
+    last = ''
+    if pointer.is_file():
+        last = pointer.read_text('utf-8', 'replace').strip()
     # the folder may have been moved, or hold no checkpoints itself
     for path in (folder / Path(last).name, Path(last)) if last else ():
-        if path.is_file():
+        if os.path.isfile(path):  # of any length
             numbers = _numbers(path.parent)
             if path not in numbers:  # of another name, so there is no order
                 return [path]
@@ -89,9 +124,9 @@ def list_checkpoints(work_dir: str | Path) -> list[Path]:
             )
         if last and not kinds:
             raise FileNotFoundError(
-                f'{pointer} names {last}, which is not there, and there is no '
-                'other. Name one with --resume PATH, or start anew without '
-                '--resume'
+                f'{pointer} names {last[:200]}, which is not there, and '
+                'there is no other. Name one with --resume PATH, or start '
+                'anew without --resume'
             )
         kind, newest = next(iter(kinds), None), math.inf
     # what has a higher number than the last one is of an earlier run

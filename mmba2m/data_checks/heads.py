@@ -34,7 +34,9 @@ def find_heads(
                 yield from find_heads(child, f'{path}.{key}')
 
 
-def check_trained(meta: dict, dataset: object, path: str) -> None:
+def check_trained(
+    meta: object, dataset: object, path: str, same_task: bool = True
+) -> None:
     """Refuses data whose classes are not those that a network has learnt.
 
     Names of which none is the same are taken for those of a translation.
@@ -43,13 +45,27 @@ def check_trained(meta: dict, dataset: object, path: str) -> None:
         meta: The checkpoint's ``meta``.
         dataset: The data set, built.
         path: Of the checkpoint.
+        same_task: Whether it goes on with these classes, or starts from
+            others, which only may not stand in another order. Defaults to
+            True.
+
+    Raises:
+        ValueError: If labels would mean other classes.
     """
-    saved = {k.lower(): v for k, v in (meta.get('dataset_meta') or {}).items()}
-    learnt = list(saved.get('classes') or ())
-    own = getattr(dataset, 'metainfo', {})
-    classes = list(own.get('classes') or ()) if isinstance(own, dict) else []
-    if learnt and learnt != classes and {*learnt} & {*classes}:
+    saved = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    learnt = _read_classes(saved)
+    classes = _read_classes(getattr(dataset, 'metainfo', None))
+    other_order = {*learnt} == {*classes}
+    shared = same_task and {*learnt} & {*classes}
+    if learnt and learnt != classes and (other_order or shared):
         raise ValueError(
             f'{path} has learnt the classes {", ".join(learnt)}, but those of '
             f'the data are {", ".join(classes)}, so labels would differ'
         )
+
+
+def _read_classes(metainfo):
+    metainfo = metainfo if isinstance(metainfo, dict) else {}
+    lower = {str(key).lower(): value for key, value in metainfo.items()}
+    classes = lower.get('classes')
+    return [*map(str, classes)] if isinstance(classes, (list, tuple)) else []

@@ -13,7 +13,12 @@ from mmba2m.checkpoints.files import (
     load_checkpoint,
     use_safe_loading,
 )
-from mmba2m.checkpoints.resume import list_checkpoints, read_newest
+from mmba2m.checkpoints.resume import (
+    check_resumable,
+    list_checkpoints,
+    read_newest,
+)
+from mmba2m.checkpoints.work_dir_lock import hold
 from mmba2m.data_checks import (
     check_data,
     check_trained,
@@ -81,7 +86,8 @@ class Runner(_Runner):
         """Trains, after a look at the data."""
         check_data(self.cfg, ('train_dataloader', 'val_dataloader'))
         self._trains = True
-        return super().train()
+        with hold(self.work_dir):
+            return super().train()
 
     def val(self):
         """Validates, after a look at the data."""
@@ -125,12 +131,14 @@ class Runner(_Runner):
         if isinstance(checkpoint.get('meta'), dict):
             checkpoint['meta'].pop('config', None)  # MMEngine would run it
         strict = self._resume or not self._trains
+        if self._resume:
+            check_resumable(checkpoint, filename)
         check_checkpoint(self.model, checkpoint, filename, strict)
         loops = self._train_loop, self._test_loop, self._val_loop
         built = [loop for loop in loops if isinstance(loop, BaseLoop)]
-        if strict and built:
+        if built:
             dataset = built[0].dataloader.dataset
-            check_trained(checkpoint.get('meta') or {}, dataset, filename)
+            check_trained(checkpoint.get('meta'), dataset, filename, strict)
         with handed_on({filename: checkpoint}):
             return super().load_checkpoint(filename, *args, **kwargs)
 

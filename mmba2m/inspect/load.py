@@ -2,7 +2,9 @@
 
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
+import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
@@ -14,7 +16,7 @@ from mmba2m import HOSTS
 from mmba2m.checkpoints.checks import check_checkpoint
 from mmba2m.checkpoints.embedded_config import read_embedded_config
 from mmba2m.checkpoints.files import get_weights, load_checkpoint
-from mmba2m.data_checks import check_data, complete_palette
+from mmba2m.data_checks import check_data, check_trained, complete_palette
 from mmba2m.engine.runner import Runner
 
 CONFIG_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -73,9 +75,16 @@ def load_network(
         the config, if any.
 
     Raises:
-        ValueError: If it is a checkpoint of another network, or the config is
-            for no host that is installed.
+        ValueError: If it is a checkpoint of another network or of classes in
+            another order, or the config is for no host that is installed, or
+            there is no such device.
     """
+    device = device or get_device()
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'no device {device!r} here: {reason}') from error
     host = find_host(cfg)
     init_default_scope(host)
     model_cfg = deepcopy(cfg.model)
@@ -84,14 +93,14 @@ def load_network(
     network = MODELS.build(model_cfg)
     check_checkpoint(network, checkpoint, path, strict=True)
     network.load_state_dict(get_weights(checkpoint))
+    meta = _read_dataset_meta(cfg, host)
+    data = SimpleNamespace(metainfo=meta)
+    check_trained(checkpoint.get('meta'), data, path, same_task=False)
     saved = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
-    meta = {
-        **_read_dataset_meta(cfg, host),
-        **{key.lower(): value for key, value in saved.items()},
-    }
+    meta |= {key.lower(): value for key, value in saved.items()}
     network.dataset_meta = complete_palette(meta)
     network = revert_sync_batchnorm(network)
-    return network.to(device or get_device()).eval()
+    return network.to(device).eval()
 
 
 def find_host(cfg: Config) -> str:

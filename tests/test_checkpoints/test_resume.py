@@ -1,10 +1,17 @@
 import pickle
+import re
 
 import pytest
 import torch
 
 from mmba2m.checkpoints.files import save_checkpoint
 from mmba2m.checkpoints.resume import read_newest
+
+
+def checkpoint(**changes):
+    weights = dict(w=torch.zeros(9), count=torch.tensor(3))
+    meta = dict(epoch=1, iter=1)
+    return dict(meta=meta, state_dict=weights, message_hub={}) | changes
 
 
 @pytest.fixture
@@ -14,8 +21,7 @@ def make(tmp_path):
     def make(last=None, **files):
         for name, whole in files.items():
             path = tmp_path / f'{name}.pth'
-            checkpoint = dict(meta=dict(iter=1), w=torch.zeros(9))
-            save_checkpoint(checkpoint, path)
+            save_checkpoint(checkpoint(), path)
             if not whole:
                 path.write_bytes(path.read_bytes()[:-99])
         if last is not None:
@@ -67,9 +73,20 @@ def test_what_cannot_be_resumed_is_named_and_the_one_before_taken(
     (warning,) = warnings
     assert f'{folder / "epoch_3.pth"} is damaged' in warning
     assert f'Going on from {folder / "epoch_2.pth"} instead' in warning
-    save_checkpoint(dict(state_dict={}), folder / 'epoch_3.pth')
-    assert name_of(folder) == 'epoch_2.pth'
-    assert 'epoch_3.pth has weights only' in warnings[1]
+    weight = torch.zeros(99)
+    weight[7] = float('nan')
+    for changes, named in (
+        (dict(message_hub=None), 'no training to go on with: .*load_from'),
+        (dict(meta=[1]), 'no training to go on with'),
+        (dict(meta=dict(epoch='1', iter=1)), 'no training to go on with'),
+        (dict(state_dict=dict(a=1)), 'no weights, but a'),
+        (dict(state_dict=dict(a=weight)), '1 weights are NaN or inf.*: a$'),
+        (dict(state_dict=dict(a=-1 / weight)), 'NaN or infinite: a$'),
+    ):
+        save_checkpoint(checkpoint(**changes), folder / 'epoch_3.pth')
+        assert name_of(folder) == 'epoch_2.pth'
+        reason = warnings[-1].partition('. Going on')[0]
+        assert re.search(rf'epoch_3\.pth.*{named}', reason)
     torch.save(dict(meta=print), folder / 'epoch_3.pth')
     with pytest.raises(pickle.UnpicklingError, match=r'epoch_3\.pth.*print'):
         read_newest(folder)
@@ -88,9 +105,22 @@ def test_checkpoints_outside_the_work_dir_are_found(make, tmp_path, warnings):
     pointer = tmp_path / 'run/last_checkpoint'
     pointer.write_text(str(folder / 'epoch_2.pth'))
     assert name_of(tmp_path / 'run') == str(folder / 'epoch_1.pth')
-    save_checkpoint(dict(meta={}), tmp_path / 'snapshot.pth')
+    save_checkpoint(checkpoint(), tmp_path / 'snapshot.pth')
     pointer.write_text(str(tmp_path / 'snapshot.pth'))
     assert name_of(pointer.parent) == str(tmp_path / 'snapshot.pth')
+
+
+@pytest.mark.parametrize('content', [b'\xff\xfe', b'a' * 5000, b'a\0b'])
+def test_a_pointer_that_is_no_name_points_to_nothing(make, content):
+    folder = make('', epoch_1=True)
+    (folder / 'last_checkpoint').write_bytes(content)
+    assert name_of(folder) == 'epoch_1.pth'
+    (folder / 'epoch_1.pth').unlink()
+    with pytest.raises(
+        FileNotFoundError, match='last_checkpoint names'
+    ) as info:
+        read_newest(folder)
+    assert len(str(info.value)) < 500
 
 
 def test_a_new_run_has_none(make, tmp_path):

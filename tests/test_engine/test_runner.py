@@ -1,12 +1,16 @@
 """What the Runner of our configs looks at, whoever starts it."""
 
+import os
 import runpy
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+import toy_training
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import HOOKS, MODELS
@@ -14,7 +18,7 @@ from tool_runs import isolate_mmengine
 from torch import nn
 
 import mmba2m
-from mmba2m.checkpoints import files
+from mmba2m.checkpoints import files, work_dir_lock
 from mmba2m.engine import hooks
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -89,6 +93,61 @@ def test_what_does_not_fit_is_refused(run, tmp_path):
     init_cfg = dict(type='Pretrained', checkpoint=path, prefix='neck.')
     with pytest.raises(ValueError, match='init_cfg loads 0 of 4'):
         run(model=dict(type='RunnerTestNet', init_cfg=init_cfg)).train()
+
+
+def test_a_config_in_meta_never_runs(run, tmp_path):
+    run().train()
+    path = str(tmp_path / 'epoch_1.pth')
+    checkpoint = files.load_checkpoint(path)
+    proof = tmp_path / 'proof'
+    checkpoint['meta']['config'] = f'open({str(proof)!r}, "w")'
+    files.save_checkpoint(checkpoint, path)
+    run(load_from=path, resume=True).train()
+    assert not proof.exists()
+    checkpoint['meta'].pop('iter')
+    files.save_checkpoint(checkpoint, path)
+    with pytest.raises(ValueError, match=r'epoch_1\.pth is of no training to'):
+        run(load_from=path, resume=True).train()
+
+
+def test_classes_in_another_order_are_refused(run, tmp_path, monkeypatch):
+    loader = toy_training.make_loader(dict(type='EngineTestData', shape=(1,)))
+    data = toy_training.Ramp
+    monkeypatch.setattr(data, 'metainfo', dict(classes='ab'), raising=False)
+    path = dict(load_from=str(tmp_path / 'epoch_2.pth'))
+
+    def start(classes, **settings):
+        data.metainfo = dict(classes=classes)
+        return run(train_dataloader=loader, test_dataloader=loader, **settings)
+
+    start(('a', 'b')).train()
+    for kind, settings in (('train', dict(resume=True)), ('train', path)):
+        with pytest.raises(ValueError, match='learnt the classes a, b, but'):
+            getattr(start(('b', 'a'), **settings), kind)()
+    with pytest.raises(ValueError, match='learnt the classes a, b, but'):
+        start(('b', 'a'), **path).test()
+    start(('b', 'c'), **path).train()  # another task
+
+
+def test_a_second_run_in_a_work_dir_is_told_whose_it_is(run, tmp_path):
+    ready = tmp_path / 'ready'
+    child = os.fork()
+    if not child:
+        with work_dir_lock.hold(tmp_path):
+            ready.touch()
+            signal.pause()
+    while not ready.exists():
+        time.sleep(0.01)
+    half = tmp_path / f'epoch_1.pth{files.PART_SUFFIX}'
+    half.write_bytes(b'half')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work_dir_lock, 'WAIT', 0.1)
+        with pytest.raises(RuntimeError, match=f'process {child} on '):
+            run().train()
+    assert half.exists()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    run().train()
 
 
 def test_a_test_that_finds_nothing_is_an_error(run, tmp_path):

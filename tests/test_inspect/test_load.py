@@ -59,6 +59,9 @@ def test_classes_of_the_checkpoint_else_of_the_config(cfg, checkpoint):
     assert len(classes) == 10 and classes[0] == 'airplane'
     checkpoint['meta'] = dict(dataset_meta=dict(CLASSES=('a', 'b')))
     assert load_network(cfg, checkpoint).dataset_meta['classes'] == ('a', 'b')
+    checkpoint['meta'] = dict(dataset_meta=dict(classes=classes[::-1]))
+    with pytest.raises(ValueError, match='it has learnt the classes truck'):
+        load_network(cfg, checkpoint)
     cfg.pop('test_dataloader')
     del checkpoint['meta']
     assert load_network(cfg, checkpoint).dataset_meta == {}
@@ -91,6 +94,13 @@ def test_the_config_is_read_from_a_file_or_the_checkpoint(
 def test_what_does_not_fit_is_named(cfg, checkpoint):
     with pytest.raises(ValueError, match='has no val_dataloader'):
         build_dataset(cfg, 'val')
+    for device in ('gpu', 'cuda:99'):
+        with pytest.raises(ValueError, match=f'no device {device!r} here'):
+            load_network(cfg, checkpoint, device)
+    weights = checkpoint['state_dict']
+    weights['module.backbone.features.0.bias'].fill_(float('inf'))
+    with pytest.raises(ValueError, match=r'^my\.pth: 1 weights are NaN'):
+        load_network(cfg, checkpoint, path='my.pth')
     cfg.model.backbone.num_classes = 3
     with pytest.raises(ValueError, match=r'^my\.pth is a checkpoint of anoth'):
         load_network(cfg, checkpoint, path='my.pth')

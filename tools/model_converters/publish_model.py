@@ -10,6 +10,7 @@ import hashlib
 
 from common import create_parser, run
 
+from mmba2m.checkpoints.checks import describe_non_finite, find_non_finite
 from mmba2m.checkpoints.files import (
     get_weights,
     load_checkpoint,
@@ -32,14 +33,9 @@ def publish_model(args):
         weights = get_weights(checkpoint)
     except ValueError as error:
         raise ValueError(f'{args.checkpoint}: {error}') from error
-    broken = [
-        key for key, value in weights.items() if not value.isfinite().all()
-    ]
+    broken = describe_non_finite(find_non_finite(weights))
     if broken:
-        raise ValueError(
-            f'{args.checkpoint}: {len(broken)} weights are NaN or infinite: '
-            f'{", ".join(broken[:3])}' + (', …' if broken[3:] else '')
-        )
+        raise ValueError(f'{args.checkpoint}: {broken}')
     content = to_bytes(dict(meta=checkpoint['meta'], state_dict=weights))
     digest = hashlib.sha256(content).hexdigest()[:8]
     out = args.out.with_name(f'{args.out.stem}-{digest}.pth')

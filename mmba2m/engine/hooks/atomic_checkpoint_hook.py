@@ -4,13 +4,17 @@ import os
 import shutil
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+import torch
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.utils import mkdir_or_exist
 
+from mmba2m.checkpoints.checks import describe_non_finite, find_non_finite
 from mmba2m.checkpoints.files import PART_SUFFIX, atomic_write
 from mmba2m.registry import HOOKS
+
+from .terminate_on_nan_hook import TerminateOnNaNHook
 
 BACKEND = 'mmba2m.atomic'
 
@@ -45,12 +49,14 @@ class AtomicCheckpointHook(CheckpointHook):
     fails ends the run with the file and the free space; what a killed run
     leaves half-written is removed when the next one starts training. The disk
     must hold one checkpoint more than ``max_keep_ckpts`` and the best one.
+    Weights that are NaN or infinite, of any rank, end the run unsaved.
 
     Args:
         **kwargs: Those of MMEngine's; ``out_dir`` is a local folder.
 
     Raises:
         ValueError: If another storage is asked for: take MMEngine's hook.
+        FloatingPointError: While it trains, for such weights.
     """
 
     def __init__(self, **kwargs):
@@ -75,6 +81,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner, step, meta):
         """Saves a checkpoint, then points to it, then removes others."""
+        _check_weights(runner)
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
                 oldest = self.filename_tmpl.format(self.keep_ckpt_ids[0])
@@ -103,6 +110,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self._remove_outdated()
 
     def _save_best_checkpoint(self, runner, metrics):
+        _check_weights(runner)
         super()._save_best_checkpoint(runner, metrics)
         self._remove_outdated()
 
@@ -122,3 +130,19 @@ class AtomicCheckpointHook(CheckpointHook):
             else:
                 Path(path).unlink(missing_ok=True)
         self.file_backend.outdated.clear()
+
+
+def _check_weights(runner):
+    """Ends the run of all ranks, where one has weights that are not finite."""
+    bad = find_non_finite(runner.model.state_dict())
+    any_bad = torch.tensor(float(len(bad)))
+    all_reduce(any_bad, 'max')
+    if not any_bad:
+        return
+    images = [h.images for h in runner.hooks if type(h) is TerminateOnNaNHook]
+    raise FloatingPointError(
+        f'no checkpoint is saved in iteration {runner.iter}: '
+        f'{describe_non_finite(bad) or "weights of another process are NaN"}, '
+        'as after a step whose gradient was. Images: '
+        f'{"".join(images) or "unknown"}'
+    )

@@ -1,6 +1,6 @@
 """Makes up for the validation that a killed run has not finished."""
 
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import IterBasedTrainLoop
 
 from mmba2m.registry import HOOKS
@@ -17,7 +17,7 @@ class ResumeValHook(Hook):
     it the best checkpoint and the step of a scheduler that waits for the
     metric (``ReduceOnPlateauLR``). A finished one is run again as well,
     unless the checkpoint was saved after it, as those that become the best
-    are.
+    are. ``EarlyStoppingHook`` counts from the validations in the checkpoint.
     """
 
     # when CheckpointHook is ready
@@ -30,6 +30,13 @@ class ResumeValHook(Hook):
         self.loop = runner.train_loop
         if not runner.iter or runner.val_loop is None:
             return
+        scores = runner.message_hub.log_scalars
+        for hook in runner.hooks:
+            name = f'val/{getattr(hook, "monitor", None)}'
+            if isinstance(hook, EarlyStoppingHook) and name in scores:
+                for score in scores[name].data[0]:
+                    ends, _ = hook._check_stop_condition(score)
+                    self.loop.stop_training |= ends
         self.loop._decide_current_val_interval()
         now, end = self._progress()
         due = now >= self.loop.val_begin and (

@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 
 from mmba2m.registry import HOOKS
@@ -12,7 +14,8 @@ class TerminateOnNaNHook(Hook):
     """Ends a run whose loss is NaN or infinite, and names the images.
 
     It looks at every iteration: MMEngine's log has waited for the losses by
-    then, so this costs nothing, and no checkpoint is written after a bad one.
+    then, so this costs next to nothing, and no checkpoint is written after a
+    bad one. Where one rank ends, all do: they share the broken weights.
 
     Mixed precision overflows now and then; its loss scaler skips the step,
     and the weights stay as they were.
@@ -44,8 +47,12 @@ class TerminateOnNaNHook(Hook):
         ]
         self.in_a_row = self.in_a_row + 1 if bad else 0
         scaled = hasattr(runner.optim_wrapper, 'loss_scaler')
-        if not bad or self.in_a_row < (self.patience if scaled else 1):
+        ends = bool(bad) and self.in_a_row >= (self.patience if scaled else 1)
+        any_ends = torch.tensor(float(ends))
+        all_reduce(any_ends, 'max')
+        if not any_ends:
             return
+        bad = bad or ['the loss of another process is NaN or infinite']
         since = f' for {self.in_a_row} iterations' if scaled else ''
         raise FloatingPointError(
             f'iteration {runner.iter + 1}: {", ".join(bad)}{since}. '

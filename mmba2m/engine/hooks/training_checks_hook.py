@@ -1,6 +1,7 @@
 """Warnings of what a training run does not show."""
 
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 
 from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.registry import HOOKS
@@ -12,14 +13,25 @@ PROGRESS = (
     *('last_step', '_global_step', '_last_value', 'verbose'),
     *('cooldown_counter', 'best', 'num_bad_epochs'),
 )
+# of parameter groups: not of the config, or of how it is computed
+UNCOMPARED = {
+    *('params', 'initial_lr', 'initial_momentum', 'foreach', 'maximize'),
+    *('capturable', 'differentiable', 'fused', 'decoupled_weight_decay'),
+    'param_names',
+}
+WAY_OUT = (
+    'To train by the config, start a new run from the weights: '
+    'load_from=CHECKPOINT, without --resume'
+)
 
 
 @HOOKS.register_module()
 class TrainingChecksHook(Hook):
     """Warns of what else goes wrong in silence while a network trains.
 
-    - A resumed run takes its schedulers from the checkpoint: what the config
-      has changed, a longer schedule or another learning rate, has no effect.
+    - A resumed run takes its schedulers and the settings of its optimizer
+      from the checkpoint: what the config has changed, a longer schedule or
+      another weight decay, has no effect. Another optimizer is refused.
     - BA²M whose strength was annealed in the checkpoint that training starts
       from does nothing, or less than the config says.
     - A detector that finds nothing has no metric, and no best checkpoint.
@@ -58,7 +70,11 @@ class TrainingChecksHook(Hook):
             )
 
     def after_load_checkpoint(self, runner, checkpoint):
-        """Compares the config's schedulers, not yet restored, with those."""
+        """Compares what the config says with what is about to be restored.
+
+        Raises:
+            ValueError: If the state is of another optimizer.
+        """
         if not runner.cfg.get('resume'):
             return
         new = _by_name(runner.param_schedulers)
@@ -74,14 +90,48 @@ class TrainingChecksHook(Hook):
                 f'the checkpoint has {len(saved)} schedulers instead of '
                 f'{len(new)}'
             )
+        changes += _compare_optimizers(runner, checkpoint.get('optimizer'))
         if changes:
             runner.logger.warning(
-                'A resumed run keeps the schedule of its checkpoint, and that '
-                f'is not the one of the config: {"; ".join(changes)}. What '
-                'the config has later does not fire. To train by the config, '
-                'start a new run from the weights: load_from=CHECKPOINT, '
-                'without --resume'
+                'A resumed run keeps the schedule and the optimizer of its '
+                'checkpoint, and they are not those of the config: '
+                f'{"; ".join(changes)}. What the config has later does not '
+                f'fire. {WAY_OUT}'
             )
+
+
+def _compare_optimizers(runner, saved):
+    """Yields which settings differ, by name and group of parameters."""
+    if saved is None:
+        yield 'no state of an optimizer instead of one, so it starts anew'
+        return
+    wrapper = runner.optim_wrapper
+    several = isinstance(wrapper, OptimWrapperDict)
+    for name, one in wrapper.items() if several else [('', wrapper)]:
+        state = saved.get(name, {}) if several else saved
+        own = one.state_dict()['param_groups']
+        groups = state.get('param_groups') or [{}]
+        keys, others = (set(group[0]) - UNCOMPARED for group in (own, groups))
+        if keys != others or len(own) != len(groups):
+            raise ValueError(
+                'the checkpoint is of another optimizer: its '
+                f'{len(groups)} groups of parameters have '
+                f'{", ".join(sorted(others - keys)) or "the same"} instead of '
+                f'{", ".join(sorted(keys - others)) or "settings"} in '
+                f'{len(own)}. {WAY_OUT}'
+            )
+        texts = map(_describe, map(_settings, own), map(_settings, groups))
+        for text in dict.fromkeys(filter(None, texts)):
+            yield f'optimizer{name and "."}{name} has {text}'
+
+
+def _settings(group):
+    """What the config sets; schedulers keep that beside what they made."""
+    return {
+        key: group.get(f'initial_{key}', value)
+        for key, value in group.items()
+        if key not in UNCOMPARED
+    }
 
 
 def _by_name(schedulers):

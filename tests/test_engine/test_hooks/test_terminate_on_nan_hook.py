@@ -6,9 +6,10 @@ from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.structures import BaseDataElement
 from torch import nn
-from toy_training import BY_ITER, SGD, fit
+from toy_training import BY_ITER, SGD, fit, run_ranks
 
 from mmba2m.engine.hooks import TerminateOnNaNHook
+from mmba2m.engine.hooks.atomic_checkpoint_hook import _check_weights
 
 NAN = float('nan')
 
@@ -106,6 +107,27 @@ def test_lasting_nan_ends_a_run_with_a_scaler(tmp_path):
         'iteration 7: loss is nan, loss_data is nan for 4 iterations. '
         'Images: 12.jpg, 13.jpg;'
     )
+
+
+def _look(rank, folder):
+    runner = SimpleNamespace(iter=0, optim_wrapper=None)
+    loss = dict(loss=torch.tensor([1.0, NAN][rank]))
+    named = ['another process', 'loss is nan'][rank]
+    hook = TerminateOnNaNHook()
+    hook.after_train_iter(runner, 0, {}, dict(loss=torch.tensor(1.0)))
+    with pytest.raises(FloatingPointError, match=named):
+        hook.after_train_iter(runner, 0, {}, loss)
+    runner.hooks, runner.model = [hook], nn.Linear(1, 1)
+    _check_weights(runner)
+    if not rank:
+        runner.model.bias.data.fill_(NAN)
+    named = ['NaN or infinite: bias', 'another process'][rank]
+    with pytest.raises(FloatingPointError, match=named):
+        _check_weights(runner)
+
+
+def test_all_ranks_end_where_one_does(tmp_path):
+    run_ranks(_look, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ WARMUP = dict(type='LinearLR', start_factor=0.5, by_epoch=False, end=3)
 def train(tmp_path, monkeypatch):
     """Trains, and returns what was warned of."""
 
-    def train(epochs, schedule=None, lr=0.1, hooks=(), **cfg):
+    def train(epochs, schedule=None, lr=0.1, hooks=(), optim=None, **cfg):
         messages = []
         monkeypatch.setattr(
             logging.Logger,
@@ -33,7 +33,7 @@ def train(tmp_path, monkeypatch):
             [dict(x=torch.randn(4, 3, 3)) for _ in range(4)],
             epochs,
             [dict(type='mmba2m.TrainingChecksHook'), *hooks],
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
+            optim_wrapper=optim or dict(optimizer=dict(type='SGD', lr=lr)),
             param_scheduler=schedule,
             cfg=Config(dict(resume=cfg.get('resume'))),
             **cfg,
@@ -84,6 +84,37 @@ def test_another_schedule_than_the_checkpoint_has_is_named(
     assert len(warnings) == bool(expected)
     assert all(text in warnings[0] for text in expected)
     assert not train(3, after, lr, **start)
+
+
+def optim(type='SGD', **settings):
+    return dict(optimizer=dict(type=type, lr=0.1, **settings))
+
+
+BIASES = dict(paramwise_cfg=dict(bias_decay_mult=0.0))
+
+
+def test_settings_of_the_optimizer_are_compared(train, tmp_path):
+    assert not train(1, optim=optim(momentum=0.9, weight_decay=0.1))
+    start = dict(load_from=str(tmp_path / 'epoch_1.pth'))
+    for schedule in (None, END):
+        found = train(
+            2, schedule, optim=optim(weight_decay=0.2), resume=True, **start
+        )
+        assert 'optimizer has ' in found[0]
+        assert 'momentum 0.9 instead of 0' in found[0]
+        assert 'weight_decay 0.1 instead of 0.2' in found[0]
+        assert 'lr' not in found[0].partition('optimizer has')[2]
+    (found,) = train(2, lr=0.3, resume=True, **start)
+    assert 'lr 0.1 instead of 0.3' in found
+    for other in (optim('AdamW'), optim(weight_decay=0.1) | BIASES):
+        with pytest.raises(ValueError, match=r'another optimizer.*load_from='):
+            train(2, optim=other, resume=True, **start)
+        assert not train(2, optim=other, **start)
+    state = load_checkpoint(start['load_from'])
+    del state['optimizer']
+    torch.save(state, start['load_from'])
+    (found,) = train(2, resume=True, **start)
+    assert 'no state of an optimizer instead of one' in found
 
 
 ANNEAL = dict(type='mmba2m.BA2MAnnealHook', begin=0.0, end=0.5)

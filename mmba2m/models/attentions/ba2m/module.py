@@ -239,8 +239,9 @@ class BA2M(nn.Module):
         running = self.running_normalizer
         first = torch.ones_like(running)
         momentum = torch.where(running > 0, first * self.momentum, first)
-        # that of an empty batch is 0, and no update
-        momentum *= normalizer > 0
+        # that of an empty batch is 0, of an overflow NaN, and no update
+        known = normalizer.isfinite() & (normalizer > 0)
+        normalizer = torch.where(known, normalizer, running)
         running.lerp_(normalizer.to(running.dtype), momentum)
 
     @staticmethod
@@ -269,6 +270,13 @@ class BA2M(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         check_norm_kind(self, state_dict, prefix)
+        saved = state_dict.get(f'{prefix}running_normalizer', torch.zeros(1))
+        # inference would take it for one that was never updated
+        if not saved.is_meta and not (saved.isfinite() & (saved >= 0)).all():
+            raise ValueError(
+                f'{prefix}running_normalizer is {saved.tolist()}: the '
+                'training has overflowed; train it again'
+            )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:

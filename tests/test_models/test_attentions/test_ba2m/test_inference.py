@@ -27,6 +27,40 @@ def test_running_normalizer_is_a_running_average():
         assert_equal(module.running_normalizer, expected.view(1))
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.amp, 'GradScaler'),
+    reason='this torch scales losses on GPUs only',
+)
+def test_an_overflow_leaves_the_running_normalizer_as_it_was():
+    module, twin = (make_module(norm_cfg=None) for _ in range(2))
+    twin.load_state_dict(module.state_dict())
+    x = make_input(4)
+    scaler = torch.amp.GradScaler('cpu', init_scale=1.0)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0)
+    for step in range(100):
+        bad = step in (0, 7)  # before anything is known, and after
+        loss = module(x * float('inf') if bad else x).sum()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        if not bad:
+            twin(x)
+    assert scaler.get_scale() == 0.25
+    assert_equal(module.running_normalizer, twin.running_normalizer)
+    weights = weights_of(module.eval(), x)
+    assert weights.isfinite().all() and (weights != 1).all()
+
+
+@pytest.mark.parametrize('value', ['nan', 'inf', '-1'])
+def test_a_file_without_a_normalizer_in_it_is_an_error(value):
+    module = make_module()
+    state = module.state_dict()
+    state['running_normalizer'] = torch.tensor([float(value)])
+    with pytest.raises(ValueError, match=rf'running_normalizer is \[{value}'):
+        module.load_state_dict(state)
+
+
 @pytest.mark.parametrize('scale_by_batch', [True, False])
 def test_population_weights_agree_with_training(scale_by_batch):
     module = make_module(norm_cfg=None, scale_by_batch=scale_by_batch)
