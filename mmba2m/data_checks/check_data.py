@@ -9,18 +9,15 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from .class_folders import check_class_folders, list_folders
+from .classification import (
+    check_class_folders,
+    check_image_list,
+    list_folders,
+)
 from .coco import check_coco, read_json
 from .common import Finding
-from .datasets import (
-    Data,
-    leaf_datasets,
-    list_metrics,
-    name_type,
-    open_data,
-)
+from .datasets import leaf_datasets, list_metrics, name_type, open_data
 from .heads import check_heads, find_heads
-from .image_list import check_image_list
 from .schedule import check_schedule
 from .voc import check_voc
 
@@ -49,9 +46,8 @@ def check_data(cfg: Config, dataloaders: Sequence[str]) -> None:
             labels would mean something else than the config's classes, or if
             nothing is left to train on or to find.
     """
-    if int(os.environ.get('RANK', 0)) or not is_main_process():
-        return
-    if cfg.get('data_checks') is False:
+    first = not int(os.environ.get('RANK', 0)) and is_main_process()
+    if not first or cfg.get('data_checks') is False:
         return
     for name, finding in find_problems(cfg, dataloaders):
         if isinstance(finding, Exception):
@@ -101,37 +97,34 @@ class _Checks:
         evaluator = cfg.get(name.replace('dataloader', 'evaluator'))
         metrics = [] if training else list_metrics(evaluator)
         separate = name_type(evaluator).startswith('MultiDatasets')
-        items, opened, whole = 0, [], True
-        for index, (config, times) in enumerate(
-            list(leaf_datasets(cfg[name].dataset))
-        ):
+        thorough = self.seen is not None
+        counts, opened = [], []
+        leaves = list(leaf_datasets(cfg[name].dataset))
+        for index, (config, times) in enumerate(leaves):
             own = metrics[index : index + 1] if separate else metrics
-            thorough = self.seen is not None
             data = open_data(config, self.scope, training, own, thorough)
-            if data is not None:
-                opened.append(data)
-                if thorough:
-                    self.seen.append((name, data))
-                yield from self._check_data(data)
-            if data is None or data.items is None:
-                whole = False
-            else:
-                items += times * data.items
+            if data is None:
+                counts.append(None)
+                continue
+            opened.append(data)
+            if thorough:
+                self.seen.append((name, data))
+            yield from self._check_data(data)
+            counts.append(data.items and times * data.items)
         if not training:
             yield from _check_evaluator(opened, separate)
-        if whole:
-            yield from check_schedule(cfg, cfg[name], items, training)
+        if None not in counts:
+            yield from check_schedule(cfg, cfg[name], sum(counts), training)
 
     def _check_data(self, data):
-        self.content = None
-        failed = False
+        self.content, failed = None, False
         for finding in self._check_files(data):
-            failed |= isinstance(finding, Exception)
             yield finding
+            failed |= isinstance(finding, Exception)
         if failed:
             return
         own = data.reads_as('CocoDataset') or data.reads_as('XMLDataset')
-        if own and data.is_local and data.listed:
+        if own and data.listed:
             yield from _check_targets(data, self.content)
         classes = data.classes or self.folders
         if not classes or data.config.get('return_classes'):
@@ -150,11 +143,10 @@ class _Checks:
         if data.has_local_images:
             _check_folders(data)
         if folder := _class_folder(data):
-            yield from check_class_folders(data, folder, self.folders)
+            check_class_folders(data, folder, self.folders)
         if not data.host.ann_file:
             return
-        file = data.file
-        if not file.is_file():
+        if not data.file.is_file():
             raise FileNotFoundError(f'ann_file {data.name} not found. {HINT}')
         if data.reads_as('CustomDataset'):
             heads = find_heads(self.cfg.get('model') or {})
@@ -162,9 +154,9 @@ class _Checks:
             yield from check_image_list(data, outputs)
         elif data.reads_as('XMLDataset'):
             yield from check_voc(data) if data.classes else ()
-        elif file.suffix == '.json' or data.reads_as('CocoDataset'):
+        elif data.file.suffix == '.json' or data.reads_as('CocoDataset'):
             # a host's own reader of COCO's format, or a relative of it
-            self.content = read_json(file)
+            self.content = read_json(data.file)
             if not data.labelled and isinstance(self.content, dict):
                 self.content.setdefault('annotations', [])
             yield from check_coco(data, self.content, self.order)
@@ -195,14 +187,8 @@ def _check_targets(data, content):
         aim = 'train on' if data.training else 'find'
         yield ValueError(
             f'{data.name} has no object to {aim} in {len(items)} images: '
-            f'of {data.objects}, {describe_dropped(data)} are left out'
+            f'of {data.objects}, {data.describe_dropped()} are left out'
         )
-
-
-def describe_dropped(data: Data) -> str:
-    """Puts into words which objects are left out, and why."""
-    parts = [f'{count} {why}' for why, count in data.dropped.items() if count]
-    return ', '.join(parts) or '0'
 
 
 def _check_folders(data):
@@ -219,10 +205,9 @@ def _check_folders(data):
 def _class_folder(data):
     """Where a data set has a folder for each class, or ``None``."""
     custom = data.reads_as('CustomDataset') and data.host.with_label
-    local = data.is_local and data.has_local_images
-    if data.host.ann_file or not custom or not local:
-        return None
-    return data.folder('img_path')
+    if custom and not data.host.ann_file and data.has_local_images:
+        return data.folder('img_path')
+    return None
 
 
 def _check_evaluator(opened, separate):
@@ -233,9 +218,8 @@ def _check_evaluator(opened, separate):
         if other and as_one:
             yield ValueError(
                 f'it has {len(opened)} data sets, but the evaluator takes all '
-                f"images for those of {other!r}, by their ids. dict(type='"
-                "MultiDatasetsEvaluator', metrics=[…], dataset_prefixes=[…]) "
-                'has a metric for each'
+                f'images for those of {other!r}. MultiDatasetsEvaluator has '
+                'a metric for each, and dataset_prefixes'
             )
             return
         if other and os.path.normpath(other) != os.path.normpath(data.file):

@@ -3,22 +3,16 @@
 import gc
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from .coco_boxes import check_boxes, check_keys, describe
+from .coco_boxes import check_boxes
 from .coco_masks import check_masks
-from .coco_metric import check_metric
-from .common import (
-    Finding,
-    check_images,
-    check_names,
-    is_id,
-    is_number,
-    read_text,
-)
+from .coco_rules import RULES, find_problem
+from .common import Finding, check_images, check_names, read_text, some
 from .datasets import Data
 
 
@@ -48,28 +42,30 @@ def check_coco(
     Args:
         data: The data set; what is counted is noted there.
         content: Of the file. What is not COCO's passes where the data set
-            has a reader of its own.
-        order: The classes in the order of a file that was checked before.
+            is of another type.
+        order: Of the classes in a file that was checked before, if any.
     """
-    own = data.reads_as('CocoDataset')
-    if not own and not (isinstance(content, dict) and 'images' in content):
+    file, own = data.name, data.reads_as('CocoDataset')
+    is_object = isinstance(content, dict)
+    if not own and not (is_object and 'images' in content):
         return
-    file = data.name
-    names = _list_names(content, file)
-    check_names(data.classes or (), names, data.file)
+    if not is_object:
+        raise ValueError(f'{file} is a {type(content).__name__}, no object')
+    categories = _by_id(content, 'categories', file)
+    names = [category['name'] for category in categories.values()]
+    check_names(data.classes, names, data.file)
     if not own:  # read in another way than COCO's
         return
-    images, boxes, categories = (
-        _by_id(content[key], key, file)
-        for key in ('images', 'annotations', 'categories')
-    )
-    for image in images.values():
-        _check_image(image, file)
+    images = _by_id(content, 'images', file)
+    boxes = _by_id(content, 'annotations', file)
+    if not images:
+        raise ValueError(f'{file} lists no images')
     data.listed, data.objects = len(images), len(boxes)
     yield from _check_order(data, names, order)
     yield from check_boxes(data, boxes, images, categories)
     yield from check_masks(data, boxes, images, categories)
-    yield from check_metric(data, boxes, images)
+    if data.scores():
+        yield from _check_metric(data, boxes, images)
     yield from _check_copies(images, boxes, file)
     if data.has_local_images:
         folder = data.folder('img')
@@ -77,63 +73,30 @@ def check_coco(
         check_images([folder / name for name in names], data.file)
 
 
-def _list_names(content, file):
-    """The names of the categories, of a file with the lists that it needs."""
-    if not isinstance(content, dict):
-        raise ValueError(f'{file} is a {type(content).__name__}, no object')
-    for key in ('images', 'annotations', 'categories'):
-        if key not in content:
-            raise ValueError(f'{file} has no {key!r}')
-        entries = content[key]
-        if not isinstance(entries, list):
-            raise ValueError(f'{file}: {key!r} is no list: {entries!r:.99}')
-        for entry in entries:
-            if not isinstance(entry, dict):
-                raise ValueError(f'{file}: one of the {key} is {entry!r}')
-    for category in content['categories']:
-        check_keys(category, ('name',), 'category', file)
-        if not isinstance(category['name'], str):
-            raise ValueError(
-                f'{file}: category {category.get("id")} has the name '
-                f'{category["name"]!r}, which is no text'
-            )
-    return [category['name'] for category in content['categories']]
-
-
-def _by_id(entries, kind, file):
+def _by_id(content, kind, file):
+    """The entries of one kind, each of which keeps its rules."""
+    if kind not in content:
+        raise ValueError(f'{file} has no {kind!r}')
+    if not isinstance(content[kind], list):
+        raise ValueError(f'{file}: {kind!r} is no list: {content[kind]!r:.99}')
     found = {}
-    for entry in entries:
-        keys = ('image_id', 'category_id') if kind == 'annotations' else ()
-        check_keys(entry, ('id', *keys), f'one of the {kind}', file)
-        key = entry['id']
-        if not isinstance(key, str) and not is_id(key):
-            raise ValueError(
-                f'{file}: one of the {kind} ({describe(entry)}) has the id '
-                f'{key!r}, which is no number'
-            )
-        if key in found:
-            raise ValueError(
-                f'{file} has two {kind} of id {key}: {describe(found[key])} '
-                f'and {describe(entry)}'
-            )
-        found[key] = entry
-    if not found and kind == 'images':
-        raise ValueError(f'{file} lists no images')
+    for entry in content[kind]:
+        if not isinstance(entry, dict):
+            raise ValueError(f'{file}: one of the {kind} is {entry!r:.99}')
+        problem = find_problem(entry, RULES[kind])
+        if not problem and entry['id'] in found:
+            problem = f'has the id of another ({_describe(found[entry["id"]])})'
+        if problem:
+            name = f'one of the {kind} ({_describe(entry)})'
+            raise ValueError(f'{file}: {name} {problem}')
+        found[entry['id']] = entry
     return found
 
 
-def _check_image(image, file):
-    check_keys(image, ('file_name', 'width', 'height'), 'image', file)
-    name, side = image['file_name'], ''
-    for key in ('height', 'width'):
-        if not is_number(image[key]) or image[key] <= 0:
-            side = f'{key} {image[key]!r}, no number of pixels'
-    if not isinstance(name, str) or not name.strip():
-        side = f'file_name {name!r}'
-    if side:
-        raise ValueError(
-            f'{file}: image {image["id"]} ({name}) has the {side}'
-        )
+def _describe(entry):
+    """What a user finds an entry by."""
+    keys = ('id', 'file_name', 'name', 'image_id')
+    return ', '.join(f'{key} {entry[key]!r}' for key in keys if key in entry)
 
 
 def _check_order(data, names, order):
@@ -160,27 +123,47 @@ def _check_order(data, names, order):
     )
 
 
+def _check_metric(data, boxes, images):
+    """Tells annotations on which COCO's metric fails or is wrong."""
+    text = f'{data.name} has what the metric fails on'
+    lacking = [
+        f'annotation {k}' for k in boxes if boxes[k].get('iscrowd') is None
+    ]
+    words = [repr(key) for key in boxes if isinstance(key, str)]
+    for problem, found in (
+        ("annotations without 'iscrowd': write 0", lacking),
+        ('ids of annotations that are no numbers', words),
+    ):
+        if found:
+            they = some(found, len(boxes))
+            yield ValueError(f'{text}, {problem}. They are {they}')
+    if len({isinstance(key, str) for key in images}) > 1:
+        yield ValueError(f'{text}, numbers and text as ids of images')
+    if 0 in boxes:
+        yield (
+            f'{data.name} has an annotation of id 0, which the metric takes '
+            'for none: found, it counts as wrong. Count from 1'
+        )
+
+
 def _check_copies(images, boxes, file):
     """Two entries of one image are each the other's background."""
-    first, copies = {}, {}
+    entries = defaultdict(list)
     for key, image in images.items():
-        other = first.setdefault(os.path.normpath(image['file_name']), key)
-        if other != key:
-            copies[key] = other
-    shown = {key: [] for key in (*copies, *copies.values())}
-    for box in boxes.values() if copies else ():
-        if box['image_id'] in shown:
-            entry = repr((box['category_id'], box['bbox']))
-            shown[box['image_id']].append(entry)
-    for key, other in copies.items():
-        text = (
-            f'{file} lists the image {images[key]["file_name"]!r} under the '
-            f'ids {other} and {key}'
-        )
-        if sorted(shown[key]) != sorted(shown[other]):
+        entries[os.path.normpath(image['file_name'])].append(key)
+    copies = {name: keys for name, keys in entries.items() if len(keys) > 1}
+    if not copies:
+        return
+    shown = defaultdict(list)
+    for box in boxes.values():
+        value = repr((box['category_id'], box.get('bbox')))
+        shown[box['image_id']].append(value)
+    for name, keys in copies.items():
+        ids = ' and '.join(map(str, keys))
+        text = f'{file} lists the image {name!r} under the ids {ids}'
+        if len({tuple(sorted(shown[key])) for key in keys}) > 1:
             raise ValueError(
                 f'{text} with different boxes, so that each would train the '
                 'objects of the other as background; put them under one id'
             )
-    if copies:
-        yield f'{text}, so it counts twice ({len(copies)} images do)'
+    yield f'{text}, so it counts twice ({len(copies)} images do)'

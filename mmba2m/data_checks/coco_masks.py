@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from .coco_boxes import is_kept, name_box
-from .common import Finding, some, track
+from .common import Finding, some
 from .datasets import Data
 
 
@@ -13,11 +13,11 @@ def check_masks(
 ) -> Iterator[Finding]:
     """Tells masks that the pipeline or the metric cannot read."""
     loads = any(step.get('with_mask') for step in data.steps)
-    scores = any('segm' in m.get('metric', '') for m in data.coco_metrics)
+    scores = data.scores('segm')
     if not loads and not scores:
         return
     passed_over, total = [], 0
-    for box in track(boxes.values(), data.began):
+    for box in boxes.values():
         image = images.get(box['image_id'])
         kept = not box.get('ignore') and image and is_kept(box, image)
         if image is None or not (kept or scores):
@@ -54,16 +54,12 @@ def _find_problem(mask, image):
             return 'a mask without counts or size', True
         differs = f'a mask of height and width {size}, not {sides}'
         return None if size == sides else differs, False
-    if not isinstance(mask, list):
-        return 'text for a mask', False
-    if not all(isinstance(polygon, list) for polygon in mask):
-        return 'a mask that is no list of polygons', False
     try:
-        finite = math.isfinite(sum(map(sum, mask)))
+        finite = isinstance(mask, list) and math.isfinite(sum(map(sum, mask)))
     except (TypeError, OverflowError):
         finite = False
     if not finite:
-        return 'a polygon of what is no number', False
+        return 'a mask that is no list of polygons of finite numbers', False
     # the metric takes a first one of four numbers for a box
     short = [len(p) for p in mask if len(p) < 6 or len(p) % 2]
     if len(short) == len(mask) or len(mask[0]) < 6:

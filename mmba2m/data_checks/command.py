@@ -1,11 +1,12 @@
 """``python -m mmba2m check CONFIG``: what is in data, and what is wrong."""
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 
 from mmengine.config import Config, DictAction
 
-from .check_data import describe_dropped, find_problems
+from .check_data import find_problems
 from .datasets import Data
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -34,14 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     same = cfg.get(LOADERS[1]) == cfg.get(LOADERS[2])
     if same and cfg.get('val_evaluator') == cfg.get('test_evaluator'):
         names.pop()
-    seen, counts = [], dict(error=0, warning=0)
+    seen, counts = [], Counter(error=0, warning=0)
     for name, finding in find_problems(cfg, names, seen):
         kind = 'error' if isinstance(finding, Exception) else 'warning'
         counts[kind] += 1
         print(f'{kind}: {name}: {finding}'.replace('\n', ' '))
     for name, data in seen:
-        print('\n'.join(summarize(name, data)))
-    print(', '.join(f'{number} {kind}s' for kind, number in counts.items()))
+        print(*summarize(name, data), sep='\n')
+    print(f'{counts["error"]} errors, {counts["warning"]} warnings')
     return 1 if counts['error'] else 0
 
 
@@ -55,14 +56,7 @@ def summarize(name: str, data: Data) -> list[str]:
     lines.append(f'    {data.items} of {data.listed} images')
     if data.objects is not None:
         lines[-1] += f', {data.kept.total()} of {data.objects} objects'
-        lines.append(f'    left out: {describe_dropped(data)}')
+        lines.append(f'    left out: {data.describe_dropped()}')
     for label, key in enumerate(data.classes or sorted(data.kept)):
-        lines.append(f'    {label} {key}: {_count(data, label, key)}')
+        lines.append(f'    {label} {key}: {data.kept[key]}')
     return lines
-
-
-def _count(data, label, key):
-    if key in data.kept or not data.kept:
-        return data.kept[key]
-    # folders with names for display
-    return list(data.kept.values())[label] if data.objects is None else 0

@@ -5,20 +5,13 @@ on, or a string for what is only odd. What it cannot go on after, it raises.
 """
 
 import os
-import sys
-import time
 from codecs import BOM_UTF8
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from mmengine.utils import ProgressBar
 
 Finding = Exception | str
-#: seconds without a word
-PATIENCE = 5
 #: what is beyond is no pixel; COCO's metric passes over larger areas
 LIMIT = 1e10
 
@@ -110,17 +103,3 @@ def some(items: Sequence[str], total: int) -> str:
     """Says how many of how many, and which the first are."""
     dots = ', …' if len(items) > 3 else ''
     return f'{len(items)} of {total}: {", ".join(items[:3])}{dots}'
-
-
-def track(items: Collection, began: float) -> Iterator[Any]:
-    """Passes items on, with a progress bar once it is long since it began."""
-    bar = None
-    for number, item in enumerate(items, start=1):
-        yield item
-        if number % 1000 and number < len(items):
-            continue
-        if bar or time.monotonic() - began > PATIENCE:
-            bar = bar or ProgressBar(len(items), file=sys.stderr)
-            bar.update(number - bar.completed)
-    if bar:
-        bar.file.write('\n')

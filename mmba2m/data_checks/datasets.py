@@ -1,6 +1,5 @@
 """The data sets of a config, as their classes in the hosts see them."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
@@ -12,8 +11,6 @@ from typing import Any
 
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
-
-from .common import track
 
 #: backends whose files are those of this machine
 LOCAL = ('local', 'LocalBackend', 'disk', 'HardDiskBackend')
@@ -30,7 +27,6 @@ class Data:
     metrics: Sequence[dict] = ()
     #: whether all is to be counted, however long that takes
     thorough: bool = False
-    began: float = field(default_factory=time.monotonic)
     #: the classes in the order of its file, if that matters
     order: list[str] | None = None
     #: images in the file, and those left; objects in the file
@@ -92,16 +88,20 @@ class Data:
         """Whether its labels are read, not the images alone."""
         return not only_formats(self.metrics)
 
-    @property
-    def coco_metrics(self) -> list[dict]:
-        """The metrics that read a file of COCO's format themselves."""
-        return [
-            metric
-            for metric in self.metrics
-            if name_type(metric).endswith('CocoMetric')
-            and metric.get('ann_file')
-            and not metric.get('format_only')
-        ]
+    def scores(self, metric: str | None = None) -> bool:
+        """Whether CocoMetric scores this by a file of its own reading."""
+        return any(
+            name_type(config).endswith('CocoMetric')
+            and config.get('ann_file')
+            and not config.get('format_only')
+            and (metric is None or metric in config.get('metric', ''))
+            for config in self.metrics
+        )
+
+    def describe_dropped(self) -> str:
+        """Puts into words which objects are left out, and why."""
+        reasons = self.dropped.items()
+        return ', '.join(f'{n} {why}' for why, n in reasons if n) or '0'
 
     def reads_as(self, name: str) -> bool:
         """Whether it reads its files as the host's class ``name``."""
@@ -118,8 +118,7 @@ class Data:
         """
         cls: Any = type(self.host)
         if content is not None:
-            reader = _hand_over(cls.COCOAPI, content, self.began)
-            cls = type(cls.__name__, (cls,), dict(COCOAPI=reader))
+            cls = _hand_over(cls, content)
         own = dict(type=cls, pipeline=[], serialize_data=False)
         try:
             return _build({**self.config, **own}, self.scope).data_list
@@ -193,15 +192,12 @@ def _build(config, scope):
         return registry.build(config)
 
 
-def _hand_over(api, content, began):
-    class Reader(api):
+def _hand_over(cls, content):
+    class Reader(cls.COCOAPI):
         def __init__(self, path):
             super().__init__()
             self.dataset = content
             self.createIndex()
             self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
-        def get_img_ids(self):
-            return track(super().get_img_ids(), began)
-
-    return Reader
+    return type(cls.__name__, (cls,), dict(COCOAPI=Reader))

@@ -17,18 +17,15 @@ def check_schedule(
     """
     share = math.ceil(items / get_world_size())
     size = loader.get('batch_size', 1)
-    if loader.get('drop_last'):
-        batches = share // size
-    else:
-        batches = math.ceil(share / size)
+    rest = 0 if loader.get('drop_last') else size - 1
+    batches = (share + rest) // size
     if not batches:
         yield ValueError(
             f'drop_last leaves no batch: batch_size is {size}, and there are '
             f'{share} images'
         )
-        return
     epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
-    if not training or not epochs:
+    if not batches or not training or not epochs:
         return
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, dict):

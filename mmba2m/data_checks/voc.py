@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from xml.etree import ElementTree
 
 from .common import (
@@ -13,32 +12,38 @@ from .common import (
     is_number,
     read_text,
     some,
-    track,
 )
 from .datasets import Data
 
+SIZE = 'size/width', 'size/height'
+BOX = 'bndbox/xmin', 'bndbox/ymin', 'bndbox/xmax', 'bndbox/ymax'
 NOTE = ", but MMDetection reads VOC's images as .jpg only"
 
 
 def check_voc(data: Data) -> Iterator[Finding]:
     """Checks a list of images and their XML files, and counts objects."""
-    file, classes = data.name, data.classes or ()
+    file, classes = data.name, data.classes
     names = read_text(data.file).splitlines()
     folder = data.folder('sub_data_root')
     annotations = folder / data.host.ann_subdir
     images = folder / data.host.img_subdir
     counts, difficult, flat, outside = Counter(), 0, [], []
-    for name in track(names, data.began):
-        path = annotations / f'{name}.xml'
+    for stem in names:
+        path = annotations / f'{stem}.xml'
         root = _read_xml(path, data.file)
-        size = _size(root, path)
+        size = 0, 0  # MMDetection opens the image where there is none
+        if root.find('size') is not None:
+            size = _read(path, root, SIZE, 'two whole numbers')
         for node in root.findall('object'):
-            label = _name(node, path)
+            if node.find('name') is None:
+                raise ValueError(f'{str(path)!r} has an object without a name')
+            label = node.findtext('name') or None
             counts[label] += 1
             if label not in classes:
                 continue
-            box = _box(node, path)
-            if _is_difficult(node, path):
+            box = _read(path, node, BOX, 'four finite numbers', float)
+            flags = ['difficult'] * (node.find('difficult') is not None)
+            if any(_read(path, node, flags, '0 or 1')):
                 difficult += 1  # not trained on
             elif box[2] - box[0] < 1 or box[3] - box[1] < 1:
                 flat.append(f'{box} in {path.name}')
@@ -105,54 +110,24 @@ def _read_xml(path, ann_file):
         ) from None
 
 
-def _size(root, path):
-    """Width and height, or None, where MMDetection opens the image."""
-    if root.find('size') is None:
-        return None
-    texts = [root.findtext(f'size/{side}') for side in ('width', 'height')]
+def _read(path, node, keys, kind, convert=int):
+    """The whole numbers of an XML node, converted as MMDetection does."""
+    texts = {key: node.findtext(key) for key in keys}
     try:
-        return [int(text) for text in texts]
-    except (TypeError, ValueError):
-        raise ValueError(
-            f'{str(path)!r}: its width and height are {texts}, not two '
-            'whole numbers'
-        ) from None
-
-
-def _name(node: ElementTree.Element, path: Path) -> str | None:
-    if node.find('name') is None:
-        raise ValueError(f'{str(path)!r} has an object without a name')
-    return node.findtext('name') or None
-
-
-def _is_difficult(node, path):
-    text = node.findtext('difficult', '0')
-    try:
-        return int(text) != 0
-    except ValueError:
-        raise ValueError(
-            f'{str(path)!r}: difficult of {node.findtext("name")!r} is '
-            f'{text!r}, not 0 or 1'
-        ) from None
-
-
-def _box(node, path):
-    """The box of an object as MMDetection reads it, in VOC's pixels from 1."""
-    sides = ('xmin', 'ymin', 'xmax', 'ymax')
-    texts = [node.findtext(f'bndbox/{side}') for side in sides]
-    try:
-        box = tuple(int(float(text)) for text in texts)
+        values = tuple(int(convert(text)) for text in texts.values())
     except (TypeError, ValueError, OverflowError):
-        box = (math.inf,)
-    if not all(map(is_number, box)):
+        values = (math.nan,)
+    if not all(map(is_number, values)):
+        name = node.findtext('name')
+        words = ', '.join(f'{key} {text!r:.99}' for key, text in texts.items())
         raise ValueError(
-            f'{str(path)!r}: the box of {node.findtext("name")!r} is {texts}, '
-            'not four finite numbers'
+            f'{str(path)!r}: {repr(name) if name else "it"} has {words}, '
+            f'not {kind}'
         )
-    return box
+    return values
 
 
 def _is_outside(box, size):
     # some files give 0 for a size that nobody noted
-    width, height = (side or math.inf for side in size or (0, 0))
+    width, height = (side or math.inf for side in size)
     return box[0] > width or box[1] > height or min(box[2:]) <= 1
