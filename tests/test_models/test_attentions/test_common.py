@@ -13,7 +13,6 @@ from mmcv.cnn import build_conv_layer
 from torch import nn
 
 from mmba2m import HOSTS
-from mmba2m.models.attentions import FEATURE_MAP_POSITIONS
 from mmba2m.models.attentions.names import list_attentions
 from mmba2m.registry import MODELS
 
@@ -230,15 +229,6 @@ def test_as_dcn_of_a_host(name):
 def test_what_cannot_be_in_a_basic_block_says_so(name):
     with pytest.raises(ValueError, match=rf'layer1\.0: {name} .*bottleneck'):
         build(name, depth=18)
-
-
-def test_names_and_positions():
-    classes = [MODELS.get(name) for name in NAMES]
-    children = [cls._abbr_ for cls in classes]
-    assert len({*children}) == len(children)
-    known = {*FEATURE_MAP_POSITIONS, 'conv1', 'conv2', 'conv3'}
-    for cls in classes:
-        assert cls.positions and {*cls.positions} <= known
 
 
 @each

@@ -55,14 +55,14 @@ def test_modules_start_as_they_say_or_as_the_checkpoint(host, tmp_path):
         if key.endswith('fc.weight'):
             state[key].normal_()
     stock = {k: v for k, v in state.items() if 'started' not in k}
-    pretrained = dict(type='Pretrained', checkpoint=path)
-    for init_cfg, saved in (
-        (None, {}),
+    pretrained = dict(init_cfg=dict(type='Pretrained', checkpoint=path))
+    for options, saved in (
+        ({}, {}),
         (pretrained, stock),
         (pretrained, state),
     ):
         save_checkpoint(saved, path)
-        network = build(host, STARTED, init_cfg=init_cfg)
+        network = build(host, STARTED, **options)
         network.init_weights()
         if saved is state:
             torch.testing.assert_close(network.state_dict(), state)
@@ -71,7 +71,7 @@ def test_modules_start_as_they_say_or_as_the_checkpoint(host, tmp_path):
         assert len(modules) == 6
         for module in modules:
             assert (module.fc.weight == 3).all()
-        if init_cfg is None:  # the host's part is initialised as ever
+        if not options:  # the host's part is initialised as ever
             assert (network.layer1[0].norm2.weight == 0).all()
             assert network.layer1[0].conv1.weight.std() > 0.05
 
