@@ -149,10 +149,8 @@ def find_objects(
         if index <= len(nodes):
             node = nodes[index - 1]
             x1, y1, x2, y2 = node['bbox']  # the last pixel is inside
-            category, box = (
-                node['bbox_label'] + 1,
-                (x1, y1, x2 - x1 + 1, y2 - y1 + 1),
-            )
+            box = (x1, y1, x2 - x1 + 1, y2 - y1 + 1)
+            category = node['bbox_label'] + 1
             if node['ignore_flag']:
                 fate = 'difficult'
             problem = find_problem(category, box, mask, instances, classes)
