@@ -14,7 +14,7 @@ from .datasets import Data
 def check_class_folders(
     data: Data, folder: Path, expected: Sequence[str] | None
 ) -> None:
-    """Refuses folders by which labels would not mean the same here as elsewhere.
+    """Refuses folders by which labels would mean other than elsewhere.
 
     MMPretrain numbers the folders in their order, whatever the config calls
     its classes. Where none of these is a folder, they are a translation.

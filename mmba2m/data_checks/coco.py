@@ -85,7 +85,8 @@ def _by_id(content, kind, file):
             raise ValueError(f'{file}: one of the {kind} is {entry!r:.99}')
         problem = find_problem(entry, RULES[kind])
         if not problem and entry['id'] in found:
-            problem = f'has the id of another ({_describe(found[entry["id"]])})'
+            other = _describe(found[entry['id']])
+            problem = f'has the id of another ({other})'
         if problem:
             name = f'one of the {kind} ({_describe(entry)})'
             raise ValueError(f'{file}: {name} {problem}')
