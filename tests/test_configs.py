@@ -111,6 +111,7 @@ SLOW = (
     'resnext/ba2m-resnext29-8x64d_1xb256-300e_cifar100.py',
     'resnext/ba2m-resnext50-32x4d_8xb32-90e_in1k.py',
     'shufflenet_v2/ba2m-shufflenet-v2-1x_1xb256-300e_cifar100.py',
+    'studies/retinanet_r50_thin_bccd.py',
 )
 
 
