@@ -1,5 +1,6 @@
 import hashlib
 import json
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -192,9 +193,7 @@ def test_the_same_data_set_is_found_another_refused(tmp_path):
 
 
 def test_an_exception_leaves_nothing_behind(tmp_path, monkeypatch):
-    def interrupt(*args):
-        raise KeyboardInterrupt
-
+    interrupt = mock.Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setattr(generator, '_save', interrupt)
     with pytest.raises(KeyboardInterrupt):
         make_shapes(tmp_path / 'shapes', 2, 1)
