@@ -16,8 +16,8 @@ def test_demo_leaves_what_it_promises(tmp_path):
     for name in ('checkpoint', 'log', 'curves', 'detections'):
         assert (ROOT / table[name]).stat().st_size > 9999
     grid = cv2.imread(str(ROOT / table['detections']))
-    # 12 images of 96×96 beside their ground truth, 3 in a row
-    assert grid.shape == (404, 592, 3)
+    # 12 images of 128×128 beside their ground truth, 3 in a row
+    assert grid.shape == (532, 784, 3)
 
 
 def test_demo_deletes_only_what_a_demo_left(tmp_path):
