@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from statistics import median
 
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 from shared_start import draw_shared
 from study import ROOT, describe_training
@@ -14,6 +16,7 @@ from mmba2m.checkpoints.files import (
     use_safe_loading,
 )
 from mmba2m.checkpoints.resume import list_checkpoints
+from mmba2m.inspect.complexity import count_flops, count_parameters
 from mmba2m.inspect.environment import describe_environment
 from mmba2m.registry import RUNNERS
 
@@ -33,7 +36,8 @@ def execute(run) -> None:
     use_safe_loading()
     resume = bool(list_checkpoints(work_dir))
     start = None if resume else _save_start(run)
-    build(run, work_dir, resume=resume, load_from=start).train()
+    runner = build(run, work_dir, resume=resume, load_from=start)
+    model = runner.train()
     names = [metric.name for metric in study.metrics]
     by_step = read_validations(work_dir, names)
     evaluations = {}
@@ -50,6 +54,11 @@ def execute(run) -> None:
         metrics={name: by_step[name][max(by_step[name])] for name in names},
         by_step=by_step,
         evaluations=evaluations,
+        cost=dict(
+            parameters=count_parameters(model),
+            multiply_adds=count_multiply_adds(runner),
+            iteration_seconds=median(read_scalars(work_dir, 'time')),
+        ),
     )
     run.record.parent.mkdir(parents=True, exist_ok=True)
     _write(run.record, record, indent=1)
@@ -115,6 +124,26 @@ def _write(path, content, indent=None):
         stream.write(text.encode() + b'\n')
 
 
+def count_multiply_adds(runner: Runner) -> int:
+    """Counts those of backbone and neck for the first validation image."""
+    model = runner.model.eval()
+    batch = pseudo_collate([runner.val_dataloader.dataset[0]])
+    images = model.data_preprocessor(batch)['inputs']
+    return count_flops(model, lambda: model.extract_feat(images))
+
+
+def read_scalars(work_dir: Path, name: str) -> list[float]:
+    """Reads all values of a scalar from the logs of a training."""
+    return [scalars[name] for scalars in _scalars(work_dir) if name in scalars]
+
+
+def _scalars(work_dir):
+    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in file.read_text(encoding='utf-8').splitlines():
+            if line.endswith('}'):  # or it was killed while it was written
+                yield json.loads(line)
+
+
 def read_validations(
     work_dir: Path, metrics: list[str]
 ) -> dict[str, dict[int, float]]:
@@ -128,14 +157,13 @@ def read_validations(
         ValueError: If a metric was never logged.
     """
     found = {name: {} for name in metrics}
-    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in file.read_text(encoding='utf-8').splitlines():
-            if not line.endswith('}'):  # killed while it was written
-                continue
-            scalars = json.loads(line)
-            for name in scalars.keys() & found:
-                found[name][scalars['step']] = round(scalars[name], 6)
+    for scalars in _scalars(work_dir):
+        for name in scalars.keys() & found:
+            found[name][scalars['step']] = round(scalars[name], 6)
     for name, values in found.items():
         if not values:
-            raise ValueError(f'{work_dir}: no validation has {name!r}')
+            raise ValueError(
+                f'{work_dir}: no validation has {name!r}; COCO logs none '
+                'where nothing is detected'
+            )
     return {name: dict(sorted(v.items())) for name, v in found.items()}

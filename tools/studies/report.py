@@ -6,8 +6,9 @@ study. The figure goes beside the records, as PNG and PDF.
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from comparison import compare, summarise
 from figure import MINUS, draw
@@ -37,6 +38,9 @@ class Row:
     values: dict[str, dict[int, float]]
     #: likewise, those to compare with; None for the reference itself
     reference: dict[str, dict[int, float]] | None = None
+    #: of each seed whose record has it: parameters, multiply-adds, time
+    costs: dict[int, dict] = field(default_factory=dict)
+    reference_costs: dict[int, dict] = field(default_factory=dict)
 
 
 def collect_rows(
@@ -57,11 +61,19 @@ def collect_rows(
                 for metric in study.metrics:
                     value = metric.scale * found[metric.name]
                     values[metric.name][seed] = value
-            rows.append(Row(label, variant, name, values))
+            row = Row(label, variant, name, values)
+            if name is None:
+                row.costs = {
+                    seed: record['cost']
+                    for seed, record in records[variant.name].items()
+                    if 'cost' in record
+                }
+            rows.append(row)
     trained = {row.variant.name: row for row in rows if not row.evaluation}
     for row in rows:
         reference = trained[row.variant.reference]
         row.reference = None if row is reference else reference.values
+        row.reference_costs = reference.costs
     return rows
 
 
@@ -70,6 +82,9 @@ def format_table(study: Study, rows: list[Row]) -> str:
     heads = ['variant', 'seeds']
     for metric in study.metrics:
         heads += [f'{metric.label}: mean ± std', 'difference, 95 % interval']
+    costly = any(row.costs for row in rows)
+    if costly:
+        heads += ['parameters', 'multiply-adds, 10⁶', 'training step']
     table = [heads, ['---'] * len(heads)]
     for row in rows:
         found = len(row.values[study.metrics[0].name])
@@ -79,9 +94,36 @@ def format_table(study: Study, rows: list[Row]) -> str:
             cells += [format_mean(values), '']
             if row.reference is not None:
                 cells[-1] = format_difference(values, row.reference[name])
+        if costly:
+            cells += format_cost(row)
         table.append(cells)
     # not padded as a library's: a cell that changes is to change one line
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in table)
+
+
+def format_cost(row: Row) -> list[str]:
+    """Writes parameters, multiply-adds of an image, and time of a step.
+
+    Those of the reference itself, of others what they add; the time is
+    relative to the reference, a median over the seeds that both have.
+    """
+    own, other = row.costs, row.reference_costs
+    if not own or (row.reference is not None and not other):
+        return ['–'] * 3
+    cost = next(iter(own.values()))
+    sign, base = '', dict(parameters=0, multiply_adds=0)
+    ratio = '1'
+    if row.reference is not None:
+        sign, base = '+', next(iter(other.values()))
+        key = 'iteration_seconds'
+        shared = [
+            own[seed][key] / other[seed][key]
+            for seed in own.keys() & other.keys()
+        ]
+        ratio = f'{median(shared):.2f} ×' if shared else '–'
+    parameters = cost['parameters'] - base['parameters']
+    added = (cost['multiply_adds'] - base['multiply_adds']) / 1e6
+    return [f'{parameters:{sign},}', f'{added:{sign},.1f}', ratio]
 
 
 def format_mean(values: dict[int, float]) -> str:

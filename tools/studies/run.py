@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,7 @@ def do_all(runs: list[Run], argv: list[str], jobs: int) -> bool:
     """Does runs in processes of their own, and says whether all are done."""
     processes: list[subprocess.Popen] = []
     stopping = Event()
+    started, ended = time.monotonic(), []
 
     def do(run):
         path = run.work_dir / 'run.log'
@@ -115,7 +117,14 @@ def do_all(runs: list[Run], argv: list[str], jobs: int) -> bool:
         if not stopping.is_set():
             last = path.read_text(errors='replace').strip().splitlines()[-1:]
             failed = f'FAILED, see {path}: ' * (code not in (0, ELSEWHERE))
-            print(f'{failed}{"".join(last) or run}', flush=True)
+            ended.append(run)
+            left = (time.monotonic() - started) / len(ended)
+            left *= len(runs) - len(ended)
+            print(
+                f'{failed}{"".join(last) or run}; {len(ended)} of {len(runs)},'
+                f' about {left / 3600:.1f} h left',
+                flush=True,
+            )
         return code == 0
 
     with ThreadPoolExecutor(jobs) as threads:

@@ -12,7 +12,10 @@ from multiprocessing import get_context
 import pytest
 import torch
 from filelock import FileLock
+from mmengine.config import Config
 from tool_runs import run_tool
+
+from mmba2m.inspect.complexity import build_on_meta, count_parameters
 
 pytest.importorskip('mmpretrain')
 
@@ -56,6 +59,14 @@ def test_record_tells_what_was_trained_and_found(toy):
     assert 'mmengine' in ' '.join(record['environment'])
     assert 'date' not in record['environment']
     assert str(toy.folder) not in json.dumps(record)
+    cost = record['cost']
+    assert cost['iteration_seconds'] > 0
+    stem = 3 * 9 * 4 * 32**2 + 2 * 4 * 32**2  # convolution and norm
+    assert stem < cost['multiply_adds'] < 100 * stem
+    cfg = Config.fromfile(toy.config)
+    cfg.merge_from_dict(record['options'])
+    expected = count_parameters(build_on_meta(cfg))
+    assert cost['parameters'] == expected
     # weights of this seed are not kept
     assert not list(toy.work_dir('ba2m').glob('*.pth'))
 
@@ -102,6 +113,7 @@ def test_killed_run_goes_on_and_ends_as_one_left_alone(toy):
     records = [read(toy.record('ba2m', 0, x)) for x in ('results', 'whole')]
     for record in records:  # somebody may commit while this runs
         del record['environment']['commit']
+        del record['cost']['iteration_seconds']
     assert records[0] == records[1]
     assert len(records[0]['by_step']['accuracy/top1']) == 3
     assert (folder / 'epoch_3.pth').is_file()  # of the seed to keep
@@ -135,7 +147,10 @@ def test_finished_runs_are_skipped_and_a_failing_one_stops_no_other(
     text = capsys.readouterr().out
     log = toy.work_dir('bad') / 'run.log'
     assert f'FAILED, see {log}: what broke' in text
-    assert 'toy, plain, seed 0: start' in text and 'toy, last\n' in text
+    assert (
+        'toy, plain, seed 0: start' in text
+        and 'toy, last; 3 of 3, about 0.0 h left\n' in text
+    )
     began = {path.name for path in (toy.folder / 'results').glob('*')}
     assert began == {'toy', 'bad', 'plain', 'last'}
 
