@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from statistics import median
 
+import readings  # noqa: F401 (registers what study files name)
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner

@@ -1,0 +1,48 @@
+"""Other readings of the paper, beside their formulas."""
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
+
+
+def test_one_plus_weights_that_sum_to_one(study_tools):
+    torch.manual_seed(0)
+    module = study_tools['readings'].OnePlusBA2M(8, reduction=2)
+    x = torch.randn(5, 8, 6, 6)
+    assert torch.equal(module.eval()(x), x)  # as before any training
+    module.train()
+    sar = module.sample_attention(x)
+    factors = 1 + sar.softmax(0)
+    torch.testing.assert_close(module(x), x * factors.view(-1, 1, 1, 1))
+    sar = module.eval().sample_attention(x)
+    factors = 1 + sar.exp() / module.running_normalizer
+    torch.testing.assert_close(module(x), x * factors.view(-1, 1, 1, 1))
+
+
+def test_a_map_with_a_softmax_per_position(study_tools):
+    torch.manual_seed(0)
+    module = study_tools['readings'].MapBA2M(8, reduction=2)
+    x = torch.randn(5, 8, 6, 7)
+    assert torch.equal(module.eval()(x), x)
+    module.train()
+    a = module.channel(x).sigmoid()[:, :, 0, 0]
+    local = module.local_spatial(x)
+    half = module.global_spatial(x)
+    y, running = module(x), module.running_normalizer
+    for i, j in ((0, 0), (5, 6), (2, 3)):
+        p = torch.maximum(local[:, 0, i, j], half[:, 0, i // 2, j // 2])
+        sar = torch.maximum(a, p.sigmoid()[:, None]).mean(1)
+        weights = 5 * sar.softmax(0)
+        expected = x[:, :, i, j] * weights[:, None]
+        torch.testing.assert_close(y[:, :, i, j], expected)
+    sars = torch.maximum(
+        a[:, :, None, None],
+        torch.maximum(
+            local,
+            half.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :7],
+        ).sigmoid(),
+    ).mean(1)
+    torch.testing.assert_close(running, sars.exp().mean()[None])
+    # the mean of the map is the SAR
+    torch.testing.assert_close(sars.mean((1, 2)), module.sample_attention(x))

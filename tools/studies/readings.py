@@ -1,0 +1,52 @@
+"""Other readings of BA²M's paper, for the study of them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmba2m.models.attentions import BA2M
+from mmba2m.registry import MODELS
+
+
+@MODELS.register_module()
+class OnePlusBA2M(BA2M):
+    """``x · (1 + w)`` with weights that sum to 1, as in residual attention.
+
+    On and off are nearly the same at inference, as Sec. III-D says of the
+    paper's networks.
+    """
+
+    def __init__(self, in_channels: int, **kwargs):
+        super().__init__(in_channels, scale_by_batch=False, **kwargs)
+
+    def weigh(self, sar: Tensor) -> Tensor:
+        """Turns SARs (N,) into factors (N,), about 1 + 1/N."""
+        weights = super().weigh(sar)
+        known = self.training or self.running_normalizer > 0
+        return torch.where(torch.as_tensor(known), 1 + weights, weights)
+
+
+@MODELS.register_module()
+class MapBA2M(BA2M):
+    """The SAR kept as a map, with a softmax over the batch per position.
+
+    Eq. 9 without the mean over positions: the weight of a sample is one of
+    each of its positions, and a network cannot undo it by one factor.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scales each position of each sample: (N, C, H, W) → the same."""
+        spatial = torch.maximum(
+            self.local_spatial(x),
+            F.interpolate(self.global_spatial(x), x.shape[-2:]),
+        )
+        a = self.channel(x).float().sigmoid()  # (N, C, 1, 1)
+        p = spatial.float().sigmoid()  # (N, 1, H, W)
+        strength = torch.maximum(a, p).mean(1, keepdim=True).exp()
+        if self.training:
+            normalizer = strength.mean(0, keepdim=True)
+            self._update_running_normalizer(normalizer.mean().detach())
+        else:
+            running = self.running_normalizer
+            normalizer = torch.where(running > 0, running, strength)
+        return (x * (strength / normalizer)).to(x.dtype)
