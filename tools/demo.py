@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -44,13 +45,24 @@ def run(tool, *args):
         sys.exit(f'demo: {tool}.py failed, see above')
 
 
-def clear(work_dir):
-    """Removes an older demo, whose curve and pictures would mix with these."""
-    if not work_dir.exists():
-        return
-    if work_dir != ROOT / WORK_DIR and not (work_dir / 'demo.pth').exists():
-        sys.exit(f'demo: {work_dir} is not of an earlier demo, name another')
-    shutil.rmtree(work_dir)
+@contextmanager
+def cleared(work_dir):
+    """Removes what an older demo made, and notes what this one makes."""
+    made = work_dir / '.made-by-demo'
+    for name in made.read_text().splitlines() if made.exists() else []:
+        path = work_dir / Path(name).name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    others = set(os.listdir(work_dir)) - {made.name}
+    if others:
+        sys.exit(
+            f'demo: {work_dir} has {", ".join(sorted(others)[:3])}, which no '
+            'demo made, name another --work-dir'
+        )
+    try:
+        yield
+    finally:
+        made.write_text('\n'.join(os.listdir(work_dir)))
 
 
 def tile(folder, out):
@@ -63,10 +75,13 @@ def tile(folder, out):
 def main():
     args = parse_args()
     work_dir = Path(args.work_dir)
-    start = time.time()
     options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-    clear(ROOT / work_dir)
+    with cleared(ROOT / work_dir):
+        demo(work_dir, options)
 
+
+def demo(work_dir, options):
+    start = time.time()
     run('dataset_converters/make_shapes', DATA)
     run('train', CONFIG, '--work-dir', work_dir, *options)
     checkpoint = max(

@@ -29,10 +29,7 @@ def check_checkpoint(
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.get_submodule('module')
-    try:
-        loaded = get_weights(checkpoint)
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
+    loaded = read_weights(checkpoint, path)
     own = model.state_dict()
 
     differences = compare_states(own, loaded)
@@ -50,13 +47,29 @@ def check_checkpoint(
             f'{path} is a checkpoint of another network than the config: '
             f'of its weights {problems}'
         )
-    broken = describe_non_finite(find_non_finite(loaded))
-    if broken:
-        raise ValueError(f'{path}: {broken}. Take one from before')
     print_log(
         f'{path} fits: {len(set(own) & set(loaded))} of {len(own)} weights',
         'current',
     )
+
+
+def read_weights(checkpoint: dict, path: str | Path) -> dict:
+    """Finds the weights in a checkpoint, as ``get_weights`` does.
+
+    Args:
+        checkpoint: What was read.
+        path: Where it was read from, for messages.
+
+    Raises:
+        ValueError: If there are none, or some are NaN or infinite.
+    """
+    try:
+        weights = get_weights(checkpoint)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+    if broken := find_non_finite(weights):
+        raise ValueError(f'{path} has {broken}')
+    return weights
 
 
 def compare_states(own: dict, loaded: dict) -> dict[str, list[str]]:
@@ -81,22 +94,14 @@ def compare_states(own: dict, loaded: dict) -> dict[str, list[str]]:
     }
 
 
-def find_non_finite(weights: dict) -> list[str]:
-    """Lists the weights that are NaN or infinite somewhere."""
-    return [
+def find_non_finite(weights: dict) -> str:
+    """Names the weights that are NaN or infinite somewhere, or gives ''."""
+    names = [
         key
         for key, value in weights.items()
         if value.is_floating_point() and not value.isfinite().all()
     ]
-
-
-def describe_non_finite(names: list[str]) -> str:
-    """Puts what :func:`find_non_finite` found into words, or ''."""
-    if not names:
-        return ''
-    return f'{len(names)} weights are NaN or infinite: ' + ', '.join(
-        [*names[:3], *(['…'] if names[3:] else [])]
-    )
+    return describe_differences({'weights that are NaN or infinite': names})
 
 
 def describe_differences(differences: dict[str, list[str]]) -> str:

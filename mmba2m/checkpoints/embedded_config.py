@@ -12,22 +12,6 @@ from mmengine.registry import Registry
 
 from mmba2m import HOSTS
 
-_LITERALS = (
-    ast.Module,
-    ast.Assign,
-    ast.Name,
-    ast.Store,
-    ast.Load,
-    ast.Call,
-    ast.keyword,
-    ast.Dict,
-    ast.List,
-    ast.Tuple,
-    ast.Constant,
-    ast.UnaryOp,
-    ast.USub,
-)
-_DAMAGES = (SyntaxError, TypeError, KeyError, RecursionError, MemoryError)
 #: what such a config may be of, and import
 SCOPES = ('mmba2m', 'mmengine', 'mmcv', *HOSTS)
 #: what the hosts look up in no registry, besides mmcv.ops: the clipping of
@@ -61,13 +45,30 @@ def read_embedded_config(checkpoint: dict) -> Config:
     if not isinstance(text, str):
         raise ValueError('no config in it, name it with --config')
     cfg = read_values(text)
-    _check_imports(cfg.get('custom_imports') or {})
-    for problem in _find_code(cfg):
+    for problem in find_code(cfg):
         raise ValueError(
             f'the config in it has {problem}, which is not of '
             f'{", ".join(SCOPES)}. If you trust it, name a config yourself'
         )
+    try:
+        for name in _list_imports(cfg):
+            import_module(name)
+    except ImportError as error:
+        raise ValueError(f'the config in it imports {error}') from error
     return cfg
+
+
+class _Dicts(ast.NodeTransformer):
+    """Makes ``{'a': 1}`` of ``dict(a=1)``."""
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        if ast.unparse(node.func) != 'dict':
+            return node
+        if node.args:  # dict({'no name': 1})
+            return node if node.args[1:] or node.keywords else node.args[0]
+        keys = [ast.Constant(word.arg) for word in node.keywords]
+        return ast.Dict(keys, [word.value for word in node.keywords])
 
 
 def read_values(text: str) -> Config:
@@ -76,27 +77,23 @@ def read_values(text: str) -> Config:
     Raises:
         ValueError: If it holds anything else.
     """
+    values: dict = {}
+    line: Any = None
     # `Config.fromstring` would run whatever the text says
     try:
-        tree = ast.parse(text)
-        for node in ast.walk(tree):
-            known = isinstance(node, _LITERALS)
-            if isinstance(node, ast.Call):
-                known = (
-                    isinstance(node.func, ast.Name) and node.func.id == 'dict'
-                )
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                known = node.id == 'dict'
-            if not known:
-                raise ValueError(
-                    'the config in it is more than values, line '
-                    f'{getattr(node, "lineno", "?")}: {ast.unparse(node)}'
-                )
-        values = {}
-        scope = {'__builtins__': {}, 'dict': dict}
-        exec(compile(tree, 'config', 'exec'), scope, values)
+        for line in ast.parse(text).body:
+            source = ast.unparse(line)
+            (target,) = line.targets
+            values[target.id] = ast.literal_eval(_Dicts().visit(line.value))
         return Config(values)
-    except _DAMAGES as error:
+    except (AttributeError, TypeError, ValueError) as error:
+        if line is None:
+            raise
+        raise ValueError(
+            f'the config in it is more than values, line {line.lineno}: '
+            f'{source[:200]}'
+        ) from error
+    except (SyntaxError, KeyError, RecursionError, MemoryError) as error:
         raise ValueError(f'the config in it is damaged: {error}') from error
 
 
@@ -112,17 +109,10 @@ def walk(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
         yield from walk(child, f'{path}.{key}' if path else str(key))
 
 
-def list_registered() -> Iterator[tuple[str, str, Any]]:
-    """Yields scope, name and class of all that is registered."""
-    for registry in _list_registries():
-        for name, cls in registry.module_dict.items():
-            yield registry.scope, name, cls
-
-
-def _list_registries():
-    modules = [f'{scope}.registry' for scope in ('mmengine', *HOSTS)]
-    for module in map(import_module, modules):
-        for registry in vars(module).values():
+def list_registries() -> Iterator[Registry]:
+    """Yields the registries of MMEngine and the hosts, and their children."""
+    for name in ('mmengine', *HOSTS):
+        for registry in vars(import_module(f'{name}.registry')).values():
             if type(registry) is Registry:
                 # some of the hosts' are without a parent
                 yield from (registry, *registry.children.values())
@@ -134,43 +124,39 @@ def path_of(cls: Any) -> str:
     return f'{module}.{getattr(cls, "__name__", None)}'
 
 
-def _check_imports(imports):
-    names = imports.get('imports') or []
-    for name in [names] if isinstance(names, str) else names:
-        if str(name).split('.')[0] not in SCOPES:
-            raise ValueError(
-                f'the config in it imports {name}, which is not of '
-                f'{", ".join(SCOPES)}. If you trust it, name a config '
-                'yourself'
-            )
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise ValueError(f'the config in it imports {error}') from error
-
-
-def _find_code(cfg):
+def find_code(cfg: Config) -> Iterator[str]:
     """Yields what would have code run that is not registered."""
     known = {*TYPES, *ops.__all__}
-    for registry in _list_registries():
+    for registry in list_registries():
         if registry.scope in SCOPES:
             registry.import_from_location()
-    for scope, name, cls in list_registered():
-        if scope in SCOPES:
-            known |= {name, f'{scope}.{name}', path_of(cls)}
+            for name, cls in registry.module_dict.items():
+                known |= {name, f'{registry.scope}.{name}', path_of(cls)}
+    for name in _list_imports(cfg):
+        if str(name).split('.')[0] not in SCOPES:
+            yield f'custom_imports = {name!r}'
     for path, node in walk(cfg._cfg_dict):
         for key, value in node.items():
-            found = f'{path}.{key} = {value!r}'
-            if re.search(r'[\'"\\]', str(key)) or not str(key).isprintable():
-                yield f'the key {key!r}'
-            elif key == 'type' and isinstance(value, str):
-                if value not in known:
-                    yield found
-            elif key in ('default_scope', '_scope_'):
-                if value not in (None, *SCOPES):
-                    yield found
-            elif key in EVALUATED and isinstance(value, str):
-                if not re.fullmatch(r'[\w.]+', value):
-                    yield found
-            elif key in FORBIDDEN and value:
-                yield found
+            text = isinstance(value, str)
+            if (
+                re.search(r'[\'"\\]|[^ -~]', str(key))  # MMEngine escapes none
+                or (key == 'type' and text and value not in known)
+                or (
+                    key in ('default_scope', '_scope_')
+                    and value not in (None, *SCOPES)
+                )
+                or (
+                    key in EVALUATED
+                    and text
+                    and not re.fullmatch(r'[\w.]+', value)
+                )
+                or (key in FORBIDDEN and value)
+            ):
+                yield f'{path}.{key} = {value!r}'
+
+
+def _list_imports(cfg):
+    imports = cfg.get('custom_imports') or {}
+    if isinstance(imports, dict):
+        imports = imports.get('imports', ())
+    return imports if isinstance(imports, (list, tuple)) else [imports]

@@ -230,8 +230,8 @@ def get_weights(checkpoint: dict) -> dict:
         if not (isinstance(key, str) and _is_whole(value))
     ]
     if others or not weights:
-        found = ', '.join(map(str, others[:3])) or 'nothing'
-        raise ValueError(f'no weights, but {found}')
+        names = ', '.join(map(str, others[:3])) or 'nothing'
+        raise ValueError(f'no weights, but {names}')
     found = {key.removeprefix('module.'): v for key, v in weights.items()}
     if len(found) < len(weights):
         raise ValueError('weights with and without module. before their name')

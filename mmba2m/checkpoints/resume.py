@@ -9,11 +9,8 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from .checks import describe_non_finite, find_non_finite
-from .files import get_weights, load_checkpoint
-
-#: what MMEngine keeps of a run that goes on
-STATES = ('state_dict', 'message_hub')
+from .checks import read_weights
+from .files import load_checkpoint
 
 
 def read_newest(work_dir: str | Path) -> tuple[str, dict] | None:
@@ -36,6 +33,7 @@ def read_newest(work_dir: str | Path) -> tuple[str, dict] | None:
         try:
             checkpoint = load_checkpoint(path)
             check_resumable(checkpoint, path)
+            read_weights(checkpoint, path)
         except (OSError, ValueError) as error:
             problems.append(str(error))
             continue
@@ -59,29 +57,17 @@ def check_resumable(checkpoint: dict, path: str | Path) -> None:
     """Refuses a checkpoint that a run cannot go on from.
 
     Raises:
-        ValueError: If it lacks what MMEngine keeps beside the weights, or
-            these are NaN or infinite.
+        ValueError: If it lacks what MMEngine keeps beside the weights.
     """
     meta = checkpoint.get('meta')
-    counts = meta if isinstance(meta, dict) else {}
-    if not all(
-        isinstance(value, kind)
-        for value, kind in (
-            *((counts.get(key), int) for key in ('epoch', 'iter')),
-            *((checkpoint.get(key), dict) for key in STATES),
-        )
-    ):
+    kept = {**(meta if isinstance(meta, dict) else {}), **checkpoint}
+    needed = ('state_dict', 'message_hub', 'epoch', 'iter')
+    if any(kept.get(key) is None for key in needed):
         raise ValueError(
             f'{path} is of no training to go on with: it needs '
-            f'{", ".join(STATES)}, and epoch and iter. To start from its '
-            'weights, name it as load_from, without --resume'
+            f'{", ".join(needed)}. To start from its weights, name it as '
+            'load_from, without --resume'
         )
-    try:
-        broken = describe_non_finite(find_non_finite(get_weights(checkpoint)))
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
-    if broken:
-        raise ValueError(f'{path}: {broken}')
 
 
 def list_checkpoints(work_dir: str | Path) -> list[Path]:

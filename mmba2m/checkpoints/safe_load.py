@@ -6,7 +6,7 @@ import pickle
 import zipfile
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ def safe_load(path: str, map_location: Any) -> Any:
     names |= {'_codecs.encode': codecs.encode, 'builtins.set': set}
 
     class Unpickler(pickle._Unpickler):
-        dispatch = dict(pickle._Unpickler.dispatch)
+        dispatch: ClassVar[Any] = dict(pickle._Unpickler.dispatch)
 
         def load_build(self):
             # else the attributes of classes and functions could be set

@@ -17,7 +17,7 @@ from mmba2m.models.backbones.ba2m_stages import BA2MStagesMixin
 from mmba2m.models.backbones.slots import AttentionMixin, to_entries
 from mmba2m.models.necks import AttentionMaps
 
-from .embedded_config import list_registered, path_of, walk
+from .embedded_config import list_registries, path_of, walk
 
 _PACKAGE = 'mmba2m'
 
@@ -114,13 +114,14 @@ def _take_base(path, node, cls):
 def _registered(scope):
     """Maps names to classes of this package, and all classes to names."""
     own, names = {}, {}
-    for where, name, cls in list_registered():
-        full = f'{where}.{name}'
-        short = name if where in (scope, 'mmengine') else full
-        names.setdefault(cls, short)
-        path = path_of(cls)
-        if path.split('.')[0] == _PACKAGE:
-            own.update({short: cls, full: cls, path: cls})
+    for registry in list_registries():
+        for name, cls in registry.module_dict.items():
+            full, path = f'{registry.scope}.{name}', path_of(cls)
+            plain = registry.scope in (scope, 'mmengine')
+            short = name if plain else full
+            names.setdefault(cls, short)
+            if path.split('.')[0] == _PACKAGE:
+                own.update({short: cls, full: cls, path: cls})
     return own, names
 
 

@@ -1,10 +1,9 @@
 """One run at a time in a work dir."""
 
 import os
-import socket
-import time
 from contextlib import contextmanager
 from pathlib import Path
+from socket import gethostname
 
 from filelock import FileLock, Timeout
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -27,19 +26,16 @@ def hold(work_dir: str | Path):
     """
     lock = FileLock(Path(work_dir, '.lock'), timeout=WAIT)
     owner = Path(work_dir, '.lock-owner')
-    problem = [None]
+    problem: list[str | None] = [None]
     try:
         if is_main_process():
             lock.acquire()
-            started = time.strftime('%Y-%m-%d %H:%M:%S')
-            owner.write_text(
-                f'process {os.getpid()} on {socket.gethostname()}, {started}'
-            )
+            owner.write_text(f'process {os.getpid()} on {gethostname()}')
     except Timeout:
-        named = owner.read_text(errors='replace') if owner.is_file() else ''
+        named = owner.read_text() if owner.is_file() else 'just begun'
         problem[0] = (
-            f'another run is training in {work_dir} ({named or "just begun"}'
-            '). Let it end, or name another --work-dir'
+            f'another run trains in {work_dir} ({named}). Let it end, or name '
+            'another --work-dir'
         )
     broadcast_object_list(problem)
     if problem[0]:

@@ -5,7 +5,7 @@ import pytest
 from mmengine.config import Config
 
 from mmba2m.checkpoints.embedded_config import (
-    _find_code,
+    find_code,
     read_embedded_config,
 )
 
@@ -52,7 +52,10 @@ def test_embedded_config_never_runs(text, named):
         ("a = [(dict(b=dict(type='antigravity.fly')),)]", r'a\.0\.0\.b\.type'),
         ("a = dict(_scope_='antigravity', type='BN')", r"\._scope_ = 'antig"),
         ("default_scope = 'antigravity'", 'default_scope'),
-        ("custom_imports = dict(imports=['os', 'antigravity'])", 'imports os'),
+        (
+            "custom_imports = dict(imports=['os', 'antigravity'])",
+            'imports = .os',
+        ),
         ("custom_imports = dict(imports='mmba2m.none')", 'imports No module'),
         # what hosts evaluate
         ("a = dict(nms=dict(type='print(1)'))", r'a\.nms\.type = '),
@@ -61,8 +64,8 @@ def test_embedded_config_never_runs(text, named):
         ("a = dict(teacher_config='evil.py')", 'teacher_config'),
         ('a = dict(trust_remote_code=True)', 'trust_remote_code'),
         # what MMEngine does not escape
-        ('a = {"b\': print(1), \'c": 1}', 'the key'),
-        ("a = {'b\\nprint(1)\\n': 1}", 'the key'),
+        ('a = {"b\': print(1), \'c": 1}', 'print'),
+        ("a = {'b\\nprint(1)\\n': 1}", r'a\.b'),
     ],
 )
 def test_embedded_config_names_no_code_of_others(text, named):
@@ -75,14 +78,14 @@ def test_what_any_config_of_ours_builds_is_known():
     """Read as from a checkpoint."""
     for path in sorted((ROOT / 'configs').rglob('*ba2m*.py')):
         cfg = Config.fromfile(path)
-        assert [*_find_code(Config(cfg.to_dict()))] == [], path
+        assert [*find_code(Config(cfg.to_dict()))] == [], path
 
 
 @pytest.mark.parametrize(
     'text',
     [
         *('[' * 999, '-' * 99999 + '1', 'dict(' * 99 + ')' * 99 + '+', 'a\0'),
-        *('dict = 1\na = dict()', 'a = {[]: 1}', "a = -'b'", 'filename = 1'),
+        *('a = {[]: 1}', "a = -'b'", 'filename = 1'),
     ],
 )
 def test_a_text_that_breaks_the_parser_is_damaged(text):

@@ -78,9 +78,8 @@ def test_what_cannot_be_resumed_is_named_and_the_one_before_taken(
     for changes, named in (
         (dict(message_hub=None), 'no training to go on with: .*load_from'),
         (dict(meta=[1]), 'no training to go on with'),
-        (dict(meta=dict(epoch='1', iter=1)), 'no training to go on with'),
         (dict(state_dict=dict(a=1)), 'no weights, but a'),
-        (dict(state_dict=dict(a=weight)), '1 weights are NaN or inf.*: a$'),
+        (dict(state_dict=dict(a=weight)), '1 weights that are NaN or .*: a$'),
         (dict(state_dict=dict(a=-1 / weight)), 'NaN or infinite: a$'),
     ):
         save_checkpoint(checkpoint(**changes), folder / 'epoch_3.pth')

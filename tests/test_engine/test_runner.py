@@ -1,11 +1,8 @@
 """What the Runner of our configs looks at, whoever starts it."""
 
-import os
 import runpy
 import shutil
-import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ from tool_runs import isolate_mmengine
 from torch import nn
 
 import mmba2m
-from mmba2m.checkpoints import files, work_dir_lock
+from mmba2m.checkpoints import files
 from mmba2m.engine import hooks
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -53,6 +50,7 @@ def run(run):
 def test_a_checkpoint_is_read_once_and_a_network_built_once(run, tmp_path):
     run(resume=True).train()  # there is nothing yet
     assert (run.reads, Net.built) == ([], 1)
+    assert (tmp_path / '.lock-owner').exists()
     run(train_cfg=dict(by_epoch=True, max_epochs=3), resume=True).train()
     assert (run.reads, Net.built) == (['epoch_2.pth'], 1)
     path = str(tmp_path / 'epoch_3.pth')
@@ -127,27 +125,6 @@ def test_classes_in_another_order_are_refused(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='learnt the classes a, b, but'):
         start(('b', 'a'), **path).test()
     start(('b', 'c'), **path).train()  # another task
-
-
-def test_a_second_run_in_a_work_dir_is_told_whose_it_is(run, tmp_path):
-    ready = tmp_path / 'ready'
-    child = os.fork()
-    if not child:
-        with work_dir_lock.hold(tmp_path):
-            ready.touch()
-            signal.pause()
-    while not ready.exists():
-        time.sleep(0.01)
-    half = tmp_path / f'epoch_1.pth{files.PART_SUFFIX}'
-    half.write_bytes(b'half')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work_dir_lock, 'WAIT', 0.1)
-        with pytest.raises(RuntimeError, match=f'process {child} on '):
-            run().train()
-    assert half.exists()
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    run().train()
 
 
 def test_a_test_that_finds_nothing_is_an_error(run, tmp_path):

@@ -1,3 +1,6 @@
+import os
+import runpy
+
 import cv2
 import pytest
 from tool_runs import ROOT, run_tool
@@ -21,7 +24,12 @@ def test_demo_leaves_what_it_promises(tmp_path):
 
 
 def test_demo_deletes_only_what_a_demo_left(tmp_path):
+    cleared = runpy.run_path(str(ROOT / 'tools/demo.py'))['cleared']
+    with pytest.raises(KeyError), cleared(tmp_path):
+        (tmp_path / 'test').mkdir()
+        (tmp_path / 'demo.pth').touch()
+        raise KeyError
     (tmp_path / 'notes.txt').write_text('mine')
     text = run_tool('demo.py', '--work-dir', tmp_path, fails=True)
-    assert text.endswith(f'{tmp_path} is not of an earlier demo, name another')
-    assert (tmp_path / 'notes.txt').exists()
+    assert f'{tmp_path} has notes.txt, which no demo made' in text
+    assert {*os.listdir(tmp_path)} == {'notes.txt', '.made-by-demo'}

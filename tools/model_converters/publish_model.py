@@ -10,13 +10,8 @@ import hashlib
 
 from common import create_parser, run
 
-from mmba2m.checkpoints.checks import describe_non_finite, find_non_finite
-from mmba2m.checkpoints.files import (
-    get_weights,
-    load_checkpoint,
-    to_bytes,
-    write_new_file,
-)
+from mmba2m.checkpoints.checks import read_weights
+from mmba2m.checkpoints.files import load_checkpoint, to_bytes, write_new_file
 
 KEYS = ('meta', 'state_dict')
 
@@ -29,13 +24,7 @@ def publish_model(args):
             f'{args.checkpoint} is no checkpoint of a training: it has no '
             f'{" and no ".join(missing)}'
         )
-    try:
-        weights = get_weights(checkpoint)
-    except ValueError as error:
-        raise ValueError(f'{args.checkpoint}: {error}') from error
-    broken = describe_non_finite(find_non_finite(weights))
-    if broken:
-        raise ValueError(f'{args.checkpoint}: {broken}')
+    weights = read_weights(checkpoint, args.checkpoint)
     content = to_bytes(dict(meta=checkpoint['meta'], state_dict=weights))
     digest = hashlib.sha256(content).hexdigest()[:8]
     out = args.out.with_name(f'{args.out.stem}-{digest}.pth')

@@ -10,11 +10,9 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.utils import mkdir_or_exist
 
-from mmba2m.checkpoints.checks import describe_non_finite, find_non_finite
+from mmba2m.checkpoints.checks import find_non_finite
 from mmba2m.checkpoints.files import PART_SUFFIX, atomic_write
 from mmba2m.registry import HOOKS
-
-from .terminate_on_nan_hook import TerminateOnNaNHook
 
 BACKEND = 'mmba2m.atomic'
 
@@ -123,6 +121,7 @@ class AtomicCheckpointHook(CheckpointHook):
         for path in self.file_backend.outdated:
             # a work dir that was copied names the files of the first one
             ours = os.path.dirname(path) == os.path.normpath(self.out_dir)
+            ours = ours and path.endswith('.pth')
             if path in kept or not ours or not is_main_process():
                 continue
             if os.path.isdir(path):  # DeepSpeed's
@@ -135,14 +134,12 @@ class AtomicCheckpointHook(CheckpointHook):
 def _check_weights(runner):
     """Ends the run of all ranks, where one has weights that are not finite."""
     bad = find_non_finite(runner.model.state_dict())
-    any_bad = torch.tensor(float(len(bad)))
+    any_bad = torch.tensor(float(bool(bad)))
     all_reduce(any_bad, 'max')
-    if not any_bad:
-        return
-    images = [h.images for h in runner.hooks if type(h) is TerminateOnNaNHook]
-    raise FloatingPointError(
-        f'no checkpoint is saved in iteration {runner.iter}: '
-        f'{describe_non_finite(bad) or "weights of another process are NaN"}, '
-        'as after a step whose gradient was. Images: '
-        f'{"".join(images) or "unknown"}'
-    )
+    if any_bad:
+        seen = [h.images for h in runner.hooks if hasattr(h, 'images')]
+        raise FloatingPointError(
+            f'no checkpoint is saved in iteration {runner.iter}: there are '
+            f'{bad or "weights of another process that are NaN"}, as after a '
+            f'step whose gradient was. Images: {"".join(seen) or "unknown"}'
+        )

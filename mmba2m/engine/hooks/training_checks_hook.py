@@ -1,7 +1,6 @@
 """Warnings of what a training run does not show."""
 
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
 
 from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.registry import HOOKS
@@ -90,7 +89,9 @@ class TrainingChecksHook(Hook):
                 f'the checkpoint has {len(saved)} schedulers instead of '
                 f'{len(new)}'
             )
-        changes += _compare_optimizers(runner, checkpoint.get('optimizer'))
+        changes += _compare_groups(
+            runner.optim_wrapper.state_dict(), checkpoint.get('optimizer')
+        )
         if changes:
             runner.logger.warning(
                 'A resumed run keeps the schedule and the optimizer of its '
@@ -100,38 +101,34 @@ class TrainingChecksHook(Hook):
             )
 
 
-def _compare_optimizers(runner, saved):
-    """Yields which settings differ, by name and group of parameters."""
+def _compare_groups(new, saved):
+    """Lists the settings that differ, each once."""
     if saved is None:
-        yield 'no state of an optimizer instead of one, so it starts anew'
-        return
-    wrapper = runner.optim_wrapper
-    several = isinstance(wrapper, OptimWrapperDict)
-    for name, one in wrapper.items() if several else [('', wrapper)]:
-        state = saved.get(name, {}) if several else saved
-        own = one.state_dict()['param_groups']
-        groups = state.get('param_groups') or [{}]
-        keys, others = (set(group[0]) - UNCOMPARED for group in (own, groups))
-        if keys != others or len(own) != len(groups):
-            raise ValueError(
-                'the checkpoint is of another optimizer: its '
-                f'{len(groups)} groups of parameters have '
-                f'{", ".join(sorted(others - keys)) or "the same"} instead of '
-                f'{", ".join(sorted(keys - others)) or "settings"} in '
-                f'{len(own)}. {WAY_OUT}'
-            )
-        texts = map(_describe, map(_settings, own), map(_settings, groups))
-        for text in dict.fromkeys(filter(None, texts)):
-            yield f'optimizer{name and "."}{name} has {text}'
+        return ['no optimizer: its state begins anew']
+    new, saved = _list_groups(new), _list_groups(saved)
+    if [*map(set, new)] != [*map(set, saved)]:
+        names = [sorted(set().union(*groups)) for groups in (saved, new)]
+        raise ValueError(
+            f'the checkpoint is of an optimizer with {", ".join(names[0])} '
+            f'for {len(saved)} groups of parameters, and the config has '
+            f'{", ".join(names[1])} for {len(new)}. {WAY_OUT}'
+        )
+    found = dict.fromkeys(filter(None, map(_describe, new, saved)))
+    return [f'optimizer has {text}' for text in found]
 
 
-def _settings(group):
-    """What the config sets; schedulers keep that beside what they made."""
-    return {
-        key: group.get(f'initial_{key}', value)
-        for key, value in group.items()
-        if key not in UNCOMPARED
-    }
+def _list_groups(state):
+    """What a config sets; schedulers keep that beside what they made of it."""
+    states = [state] if 'param_groups' in state else state.values()
+    return [
+        {
+            key: group.get(f'initial_{key}', value)
+            for key, value in group.items()
+            if key not in UNCOMPARED
+        }
+        for one in states
+        for group in one['param_groups']
+    ]
 
 
 def _by_name(schedulers):

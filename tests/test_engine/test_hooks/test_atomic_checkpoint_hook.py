@@ -172,6 +172,10 @@ def test_a_better_validation_of_the_same_epoch_replaces_its_own(tmp_path):
     hook.after_val_epoch(runner, dict(a_acc=0.9, b_acc=0))
     best = load_checkpoint(tmp_path / 'best_a_acc_epoch_2.pth')
     assert best['message_hub']['runtime_info']['best_score'] == 0.9
+    (tmp_path / 'notes').mkdir()  # a checkpoint may name any as its best
+    hook.best_ckpt_path = str(tmp_path / 'notes')
+    hook.after_val_epoch(runner, dict(a_acc=1, b_acc=0))
+    assert (tmp_path / 'notes').exists()
 
 
 class Step(Toy):

@@ -107,14 +107,16 @@ def test_settings_of_the_optimizer_are_compared(train, tmp_path):
     (found,) = train(2, lr=0.3, resume=True, **start)
     assert 'lr 0.1 instead of 0.3' in found
     for other in (optim('AdamW'), optim(weight_decay=0.1) | BIASES):
-        with pytest.raises(ValueError, match=r'another optimizer.*load_from='):
+        with pytest.raises(
+            ValueError, match=r'is of an optimizer with .*load_from='
+        ):
             train(2, optim=other, resume=True, **start)
         assert not train(2, optim=other, **start)
     state = load_checkpoint(start['load_from'])
     del state['optimizer']
     torch.save(state, start['load_from'])
     (found,) = train(2, resume=True, **start)
-    assert 'no state of an optimizer instead of one' in found
+    assert 'no optimizer: its state begins anew' in found
 
 
 ANNEAL = dict(type='mmba2m.BA2MAnnealHook', begin=0.0, end=0.5)
@@ -157,6 +159,7 @@ def test_several_optimizers():
 
     runner = SimpleNamespace(
         cfg=dict(resume=True),
+        optim_wrapper=SimpleNamespace(state_dict=dict),
         param_schedulers=dict(gen=[scheduler(5)], dis=[scheduler(7)]),
         logger=SimpleNamespace(warning=messages.append),
     )
@@ -165,7 +168,8 @@ def test_several_optimizers():
         for name, step in (('gen', 5), ('dis', 6))
     }
     hook = TrainingChecksHook()
-    hook.after_load_checkpoint(runner, dict(param_schedulers=saved))
+    saved = dict(param_schedulers=saved, optimizer={})
+    hook.after_load_checkpoint(runner, saved)
     (message,) = messages
     assert 'param_scheduler.dis[0] (StepLR) has step_size 6 inst' in message
     assert 'gen' not in message

@@ -53,7 +53,7 @@ ONE, NAN = torch.ones(2), torch.tensor([1, float('nan')])
         (dict(a=ONE), 'has no meta and no state_dict'),
         (
             dict(meta={}, state_dict=dict(a=ONE, b=NAN, c=ONE / 0)),
-            '2 weights are NaN or infinite: b, c',
+            '2 weights that are NaN or infinite: b, c',
         ),
         (None, 'in.pth not found'),
     ],
