@@ -15,6 +15,8 @@ from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
+
 import mmcv
 
 from mmba2m.checkpoints.files import atomic_write, use_safe_loading

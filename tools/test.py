@@ -1,7 +1,10 @@
 """Evaluates a checkpoint of a detector or classifier on its test set."""
 
 import argparse
+import os
 from copy import deepcopy
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
 
 from mmengine.config import ConfigDict
 from mmengine.registry import RUNNERS

@@ -1,5 +1,9 @@
 """Trains a detector or classifier, as its config says."""
 
+import os
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
+
 from mmengine.registry import RUNNERS
 from torch.distributed.elastic.multiprocessing.errors import record
 

@@ -1,6 +1,9 @@
 """What the launch scripts call, by stubs of Python and Slurm."""
 
 import os
+import re
+import shutil
+import sys
 
 import pytest
 from launchers import DETECTOR, ROOT, run
@@ -46,6 +49,35 @@ def test_torchrun_of_one_machine_and_of_several(stubs):
         f'--nnodes=2 --nproc_per_node=8 {TOOL}/train.py {DETECTOR} '
         '--launcher pytorch',
     ]
+
+
+def test_processes_share_the_cores_of_a_machine_without_gpu(stubs, tmp_path):
+    (tmp_path / 'getconf').write_text('#!/bin/sh\necho 32\n')
+    (tmp_path / 'getconf').chmod(0o755)
+    env, log = stubs
+    text = '#!/bin/sh\n[ "$1" = -c ] || echo $OMP_NUM_THREADS >>"$LOG"\n'
+    (tmp_path / 'python').write_text(text)
+    if shutil.which('nvidia-smi'):
+        pytest.skip('with a GPU, torchrun decides')
+    env = dict(env, LOG=str(log))
+    for processes in (1, 6, 64):
+        run(env, 'dist_train.sh', DETECTOR, processes)
+    run(dict(env, OMP_NUM_THREADS='3'), 'dist_train.sh', DETECTOR, 6)
+    assert log.read_text().split() == ['32', '5', '1', '3']
+
+
+def test_tools_let_idle_threads_sleep_before_torch_loads():
+    """Threads that wait by spinning make a busy machine crawl."""
+    pattern = re.compile(r'^(?:import|from) (\w+)', re.M)
+    found = [
+        path
+        for path in (ROOT / 'tools').rglob('*.py')
+        if 'OMP_WAIT_POLICY' in path.read_text('utf-8')
+    ]
+    assert len(found) == 8
+    for path in found:
+        before = path.read_text('utf-8').partition('OMP_WAIT_POLICY')[0]
+        assert {*pattern.findall(before)} <= sys.stdlib_module_names, path
 
 
 def test_slurm_starts_torchrun_on_each_machine(stubs):

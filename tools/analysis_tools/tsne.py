@@ -8,8 +8,11 @@ image depend on no other.
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
 
 import numpy as np
 import torch

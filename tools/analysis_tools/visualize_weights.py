@@ -8,8 +8,11 @@ from. Writes PNG and PDF, and the numbers as CSV.
 
 import argparse
 import csv
+import os
 import re
 from pathlib import Path
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
 
 import numpy as np
 import torch

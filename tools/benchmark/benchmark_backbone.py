@@ -9,10 +9,13 @@ import argparse
 import inspect
 import json
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
 
 import torch
 import yaml

@@ -9,6 +9,7 @@ network computes is not written.
 import argparse
 import inspect
 import json
+import os
 import pickle
 import sys
 import warnings
@@ -17,6 +18,8 @@ from copy import deepcopy
 from io import BytesIO, StringIO
 from itertools import product
 from pathlib import Path
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
 
 import numpy as np
 import torch

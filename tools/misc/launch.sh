@@ -60,6 +60,10 @@ launch() {
             --master_port="${PORT:-29500}")
     fi
     check_python
+    if ! command -v nvidia-smi >/dev/null; then # torchrun's default is 1
+        local cores=$(($(getconf _NPROCESSORS_ONLN) / processes))
+        export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > 1 ? cores : 1))}"
+    fi
     exec "$python" -m torch.distributed.run "${rendezvous[@]}" \
         --nnodes="$nnodes" --nproc_per_node="$processes" \
         "$tools/$tool" "$@" --launcher pytorch

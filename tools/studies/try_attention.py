@@ -9,8 +9,11 @@ command goes on. It ends with table.md and figure.png in its folder.
 
 import argparse
 import inspect
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
 
 import report
 import run
