@@ -20,6 +20,7 @@ class Attention:
         name: Of the module in the network.
         sar: SARs (Eq. 9), shape (N,).
         weights: What the module multiplied the samples with, (N,).
+        norm: Of the features of a sample before that, (N,).
         channel: Shape (N, C).
         local_spatial: Shape (N, H, W).
         global_spatial: Shape (N, ⌈H/2⌉, ⌈W/2⌉).
@@ -29,6 +30,7 @@ class Attention:
     name: str
     sar: Tensor
     weights: Tensor
+    norm: Tensor
     channel: Tensor | None
     local_spatial: Tensor | None
     global_spatial: Tensor | None
@@ -104,6 +106,7 @@ def _attend(name, module, x):
         name=name,
         sar=sar.cpu(),
         weights=weights.cpu(),
+        norm=x.flatten(1).float().norm(dim=1).cpu(),
         channel=maps.get('channel'),
         local_spatial=maps.get('local_spatial'),
         global_spatial=maps.get('global_spatial'),

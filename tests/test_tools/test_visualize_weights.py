@@ -108,7 +108,9 @@ def attention():
     channel = torch.tensor([[0.1, 0.9, 0.2], [0.3, 0.8, 0.4]])
     maps = dict(local_spatial=torch.rand(2, 4, 6), channel=channel)
     maps.update(global_spatial=torch.rand(2, 2, 3), note='switched off')
-    return Attention(name='stage', sar=sar, weights=2 * sar.softmax(0), **maps)
+    return Attention(
+        name='stage', sar=sar, weights=2 * sar.softmax(0), norm=sar, **maps
+    )
 
 
 def test_maps_of_padded_images_are_cut(attention):

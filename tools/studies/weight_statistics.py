@@ -5,6 +5,9 @@ and the weights over all of them. SARs of 0 or 1 throughout are saturated:
 then the weights are 1, and nothing is learned. It happens where nothing
 normalises the branches, see docs/results.md.
 
+And the correlation of log w with the log norm of the image's features before
+and behind the module: −1 before it says that the network undoes the weight.
+
 With --relations, for classifiers, what the weights follow; they rank the
 images of a batch as their SARs do (Eq. 12):
 
@@ -12,13 +15,17 @@ images of a batch as their SARs do (Eq. 12):
   0, where the classes have the same mean, to 1, where a class has one SAR;
 - loss, complexity, contrast: Spearman's rank correlation of the SAR with the
   cross-entropy loss of the image, with the number of bytes that zlib needs for
-  its pixels, and with their standard deviation.
+  its pixels, and with their standard deviation;
+
+and the accuracy, with the weights as they are and with those of a batch
+shuffled among its images.
 """
 
 import argparse
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -35,6 +42,7 @@ from mmba2m.inspect import (
     load_network,
     read_trained,
 )
+from mmba2m.models.attentions import BA2M
 
 ORDERED = ('loss', 'complexity', 'contrast')
 
@@ -65,32 +73,52 @@ def collect(
     """Collects SARs of images of the test set, and what they may follow.
 
     Returns:
-        SARs by module, and with ``relations``, of a classifier, 'class' and
-        all of `ORDERED`, each of shape (len(indices),).
+        By module SARs, log weights and log norms of the features before it,
+        of shape (3, len(indices)). With ``relations``, of a classifier,
+        'class', all of `ORDERED`, and whether the image is classified right,
+        'right', and with shuffled weights, 'right, shuffled', each of shape
+        (len(indices),).
     """
-    sars, traits = defaultdict(list), defaultdict(list)
+    found, traits = defaultdict(list), defaultdict(list)
     for start in range(0, len(indices), batch_size):
         batch = [dataset[int(i)] for i in indices[start : start + batch_size]]
         data = model.data_preprocessor(pseudo_collate(batch), False)
-        found = collect_attention(model, data['inputs'], over_batch=False)
-        for name, one in found.items():
-            sars[name] += one.sar.tolist()
+        inputs = data['inputs']
+        for name, one in collect_attention(model, inputs, False).items():
+            columns = one.sar, one.weights.log(), one.norm.log()
+            found[name].append(torch.stack(columns).numpy())
         if not relations:
             continue
         labels = torch.cat([s.gt_label for s in data['data_samples']])
-        logits = model(data['inputs'], mode='tensor').float()
+        logits = model(inputs, mode='tensor').float()
         losses = F.cross_entropy(logits, labels, reduction='none')
         traits['class'] += labels.tolist()
         traits['loss'] += losses.tolist()
+        traits['right'] += (logits.argmax(1) == labels).tolist()
+        with shuffle_weights(model):
+            logits = model(inputs, mode='tensor')
+        traits['right, shuffled'] += (logits.argmax(1) == labels).tolist()
         for sample in batch:  # (H, W, C), as pixels lie in an image file
             pixels = sample['inputs'].permute(1, 2, 0).to(torch.uint8).numpy()
             size = len(zlib.compress(pixels.tobytes(), 9))
             traits['complexity'].append(size)
             traits['contrast'].append(pixels.std())
-    return tuple(
-        {name: np.array(values) for name, values in table.items()}
-        for table in (sars, traits)
-    )
+    modules = {name: np.hstack(parts) for name, parts in found.items()}
+    return modules, {name: np.array(v) for name, v in traits.items()}
+
+
+@contextmanager
+def shuffle_weights(model: nn.Module) -> Iterator[None]:
+    """Lets BA²M give each sample the weight of another one of its batch."""
+    with ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, BA2M):
+                weigh = module.weigh
+                module.weigh = lambda sar, weigh=weigh: weigh(
+                    sar[torch.randperm(len(sar))]
+                )
+                stack.callback(delattr, module, 'weigh')
+        yield
 
 
 def share_between(values: np.ndarray, groups: np.ndarray) -> float:
@@ -120,23 +148,34 @@ def main(argv: list[str] | None = None) -> None:
     if args.seed is not None:
         indices = np.random.RandomState(args.seed).permutation(indices)
     indices = indices[: args.num]
-    sars, traits = collect(
+    torch.manual_seed(0)  # of the shuffled weights
+    modules, traits = collect(
         model, dataset, indices, args.batch_size, args.relations
     )
     columns = ['module', 'SAR, mean', 'SAR, std', 'weights over all']
+    columns += ['log norm before, r', 'behind, r']
     if args.relations:
         columns += ['class, η²', *(f'{name}, ρ' for name in ORDERED)]
     table = [columns, ['---'] * len(columns)]
-    for module, sar in sars.items():
+    for module, (sar, weight, norm) in modules.items():
         weights = len(sar) * softmax(sar)
         cells = [module, f'{sar.mean():.3f}', f'{sar.std():.4f}']
         cells.append(f'{weights.min():.3f} to {weights.max():.3f}')
+        for log_norm in (norm, norm + weight):
+            cells.append(f'{np.corrcoef(weight, log_norm)[0, 1]:.2f}')
         if args.relations:
             cells.append(f'{share_between(sar, traits["class"]):.2f}')
             cells += [f'{spearmanr(sar, traits[x])[0]:.2f}' for x in ORDERED]
         table.append(cells)
     print(f'\n{len(indices)} test images\n')
     print('\n'.join(f'| {" | ".join(cells)} |' for cells in table))
+    if args.relations:
+        own, other = (
+            100 * traits[name].mean() for name in ('right', 'right, shuffled')
+        )
+        print(
+            f'\ntop-1 accuracy {own:.2f} %, with shuffled ones {other:.2f} %'
+        )
 
 
 if __name__ == '__main__':

@@ -2,11 +2,14 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from mmengine.dataset import pseudo_collate
 from scipy.stats import rankdata
 from tool_runs import run_tool
+from torch import nn
 
 from mmba2m.inspect import build_dataset, load_network, read_trained
+from mmba2m.models.attentions import BA2M
 
 CLASSIFIER = 'configs/demo/ba2m-resnet18_shapes.py'
 DETECTOR = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
@@ -27,10 +30,11 @@ def test_relations_of_each_image(
     cfg, checkpoint = read_trained(CLASSIFIER, path)
     dataset, model = build_dataset(cfg), load_network(cfg, checkpoint)
     indices = np.random.RandomState(3).permutation(len(dataset))[:3]
-    sars, traits = study_tools['weight_statistics'].collect(
+    found, traits = study_tools['weight_statistics'].collect(
         model, dataset, indices, batch_size=2, relations=True
     )
-    assert list(sars) == MODULES
+    assert list(found) == MODULES
+    sars = {name: rows[0] for name, rows in found.items()}
     seen = {}
     for name in MODULES:
         model.get_submodule(name).register_forward_pre_hook(
@@ -43,10 +47,13 @@ def test_relations_of_each_image(
         for name in MODULES:
             sar = model.get_submodule(name).sample_attention(seen[name])
             assert sars[name][place] == pytest.approx(sar.item(), rel=1e-4)
+            norm = seen[name].square().sum().sqrt().log().item()
+            assert found[name][2, place] == pytest.approx(norm, abs=1e-3)
         label = sample['data_samples'].gt_label.item()
         assert traits['class'][place] == label
         loss = logits.logsumexp(1)[0] - logits[0, label]
         assert traits['loss'][place] == pytest.approx(loss.item(), rel=1e-3)
+        assert traits['right'][place] == (logits.argmax() == label)
         pixels = sample['inputs'].numpy().transpose(1, 2, 0)
         assert traits['contrast'][place] == pytest.approx(pixels.std())
         packed = zlib.compress(pixels.tobytes(), 9)
@@ -55,7 +62,8 @@ def test_relations_of_each_image(
     args = [CLASSIFIER, path, '--num', '3', '--seed', '3', '--relations']
     header, rows = print_table(*args)
     assert header == (
-        '| module | SAR, mean | SAR, std | weights over all | class, η² '
+        '| module | SAR, mean | SAR, std | weights over all '
+        '| log norm before, r | behind, r | class, η² '
         '| loss, ρ | complexity, ρ | contrast, ρ |'
     )
     share = study_tools['weight_statistics'].share_between
@@ -64,12 +72,31 @@ def test_relations_of_each_image(
         limits = f'{weights.min():.3f} to {weights.max():.3f}'
         expected = [name, f'{sar.mean():.3f}', f'{sar.std():.4f}', limits]
         assert row[:4] == expected
-        numbers = [share(sar, traits['class'])]
+        # in mode 'population' log w is the SAR but for a constant
+        norm = found[name][2]
+        numbers = [np.corrcoef(sar, x)[0, 1] for x in (norm, norm + sar)]
+        numbers.append(share(sar, traits['class']))
         for trait in ('loss', 'complexity', 'contrast'):
             ranks = rankdata(sar), rankdata(traits[trait])
             numbers.append(np.corrcoef(*ranks)[0, 1])
-        found = [float(cell) for cell in row[4:]]
-        assert found == pytest.approx(numbers, abs=6e-3, nan_ok=True)
+        cells = [float(cell) for cell in row[4:]]
+        assert cells == pytest.approx(numbers, abs=6e-3, nan_ok=True)
+
+
+def test_shuffled_weights_are_those_of_the_batch(study_tools):
+    torch.manual_seed(0)
+    model = nn.Sequential(BA2M(8, reduction=4)).eval()
+    model[0].running_normalizer.fill_(1.5)
+    x = torch.randn(5, 8, 6, 6)
+    weights = model[0].weigh(model[0].sample_attention(x))
+    assert weights.unique().numel() == 5
+    with study_tools['weight_statistics'].shuffle_weights(model):
+        shuffled = model(x)
+    ratios = (shuffled / x).mean((1, 2, 3))
+    assert not torch.allclose(ratios, weights)
+    torch.testing.assert_close(ratios.sort()[0], weights.sort()[0])
+    own = weights.view(-1, 1, 1, 1)
+    torch.testing.assert_close(model(x), x * own)  # again
 
 
 def test_share_between_groups(study_tools):
@@ -87,7 +114,8 @@ def test_first_images_of_a_detector(detector_run, shapes):
     args = [DETECTOR, detector_run / 'epoch_2.pth']
     _, rows = print_table(*args, '--num', '4', env=env)
     assert [row[0] for row in rows] == MODULES
-    for _, mean, std, weights in rows:
+    for _, mean, std, weights, before, behind in rows:
+        assert -1 <= float(before) <= float(behind) <= 1
         low, high = map(float, weights.split(' to '))
         assert 0 < float(mean) < 1 and float(std) > 0
         assert low < 1 < high
