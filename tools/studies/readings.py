@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmba2m.models.attentions import BA2M
+from mmba2m.models.attentions import BA2M, RunningBN
 from mmba2m.registry import MODELS
 
 
@@ -50,3 +50,26 @@ class MapBA2M(BA2M):
             running = self.running_normalizer
             normalizer = torch.where(running > 0, running, strength)
         return (x * (strength / normalizer)).to(x.dtype)
+
+
+@MODELS.register_module()
+class BatchRenorm(RunningBN):
+    """Batch renormalisation (arXiv 1702.03275), the rival of RunningBN.
+
+    The same values as :class:`RunningBN` as long as r ≤ 3 and d ≤ 5, with a
+    gradient through the statistics of the batch.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises (N, C, H, W)."""
+        if not self.training or not x.numel():
+            return super().forward(x)
+        self._update(x.detach())
+        var, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
+        deviation = (var + self.eps).sqrt()
+        shape = (1, -1, 1, 1)
+        running = (self.running_var + self.eps).sqrt().view(shape)
+        r = (deviation.detach() / running).clamp(1 / 3, 3)
+        d = (mean.detach() - self.running_mean.view(shape)) / running
+        y = (x - mean) / deviation * r + d.clamp(-5, 5)
+        return y * self.weight.view(shape) + self.bias.view(shape)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from mmba2m.models.attentions import RunningBN
+
 pytestmark = pytest.mark.filterwarnings('ignore:BA2M')
 
 
@@ -46,3 +48,19 @@ def test_a_map_with_a_softmax_per_position(study_tools):
     torch.testing.assert_close(running, sars.exp().mean()[None])
     # the mean of the map is the SAR
     torch.testing.assert_close(sars.mean((1, 2)), module.sample_attention(x))
+
+
+def test_renormalised_by_running_statistics_with_a_gradient(study_tools):
+    torch.manual_seed(0)
+    renorm = study_tools['readings'].BatchRenorm(3)
+    running = RunningBN(3)
+    for _ in range(4):  # statistics that move
+        x = torch.randn(4, 3, 5, 5) * 2 + 1
+        torch.testing.assert_close(renorm(x), running(x))
+    x.requires_grad_()
+    running(x)
+    (grad,) = torch.autograd.grad(renorm(x).pow(3).sum(), x)
+    # as in batch norm, a shift of a channel changes nothing
+    zero = grad.new_zeros(3)
+    torch.testing.assert_close(grad.sum((0, 2, 3)), zero, atol=1e-4, rtol=0)
+    torch.testing.assert_close(renorm.eval()(x), running.eval()(x))
