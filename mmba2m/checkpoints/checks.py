@@ -99,7 +99,8 @@ def find_non_finite(weights: dict) -> str:
     names = [
         key
         for key, value in weights.items()
-        if value.is_floating_point() and not value.isfinite().all()
+        # several times as fast as isfinite()
+        if value.is_floating_point() and (value * 0).sum() != 0
     ]
     return describe_differences({'weights that are NaN or infinite': names})
 

@@ -20,6 +20,8 @@ TYPES = (
     *('norm', 'value', 'conv', 'interpolation_conv', 'last_conv'),
     *('dilation', 'offset'),
 )
+#: keys whose values name a class
+NAMES = ('type', 'base', 'norm_layer')
 #: keys whose values the hosts evaluate
 EVALUATED = ('dtype', 'warp_mode')
 #: keys whose values name code elsewhere
@@ -140,7 +142,7 @@ def find_code(cfg: Config) -> Iterator[str]:
             text = isinstance(value, str)
             if (
                 re.search(r'[\'"\\]|[^ -~]', str(key))  # MMEngine escapes none
-                or (key == 'type' and text and value not in known)
+                or (key in NAMES and text and value not in known)
                 or (
                     key in ('default_scope', '_scope_')
                     and value not in (None, *SCOPES)

@@ -51,6 +51,7 @@ def test_embedded_config_never_runs(text, named):
         ),
         ("a = [(dict(b=dict(type='antigravity.fly')),)]", r'a\.0\.0\.b\.type'),
         ("a = dict(_scope_='antigravity', type='BN')", r"\._scope_ = 'antig"),
+        ("a = dict(type='BN', base='subprocess.Popen')", r'a\.base'),
         ("default_scope = 'antigravity'", 'default_scope'),
         (
             "custom_imports = dict(imports=['os', 'antigravity'])",
@@ -81,21 +82,13 @@ def test_what_any_config_of_ours_builds_is_known():
         assert [*find_code(Config(cfg.to_dict()))] == [], path
 
 
-@pytest.mark.parametrize(
-    'text',
-    [
-        *('[' * 999, '-' * 99999 + '1', 'dict(' * 99 + ')' * 99 + '+', 'a\0'),
-        *('a = {[]: 1}', "a = -'b'", 'filename = 1'),
-    ],
-)
-def test_a_text_that_breaks_the_parser_is_damaged(text):
-    with pytest.raises(ValueError):
-        read_embedded_config(embed(text))
-
-
 def test_half_a_config_and_none_are_named():
-    with pytest.raises(ValueError, match=r'damaged: .*line 2'):
-        read_embedded_config(embed('a = 1\nmodel = dict(b=2'))
+    for text in (
+        *('a = 1\nmodel = dict(b=2', '[' * 999, '-' * 99999 + '1', 'a\0'),
+        *('dict(' * 99 + '+', 'a = {[]: 1}', "a = -'b'", 'filename = 1'),
+    ):
+        with pytest.raises(ValueError, match=r'config in it is|null bytes'):
+            read_embedded_config(embed(text))
     for checkpoint in ({}, dict(meta=None), dict(meta=[1])):
         with pytest.raises(ValueError, match='no config'):
             read_embedded_config(checkpoint)
