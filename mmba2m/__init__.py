@@ -4,7 +4,8 @@ Importing the package registers what the installed hosts allow:
 ``BA2MResNet`` and ``BA2MResNeXt`` in the registry of each host,
 ``AttentionResNet`` and ``AttentionResNeXt`` with other attention modules, and
 ``mmba2m.BA2M`` and ``mmba2m.BA2MAnnealHook`` for both. For MMDetection there
-are also ``SoftmaxRetinaHead`` and ``mmba2m.VOCMetric``.
+are also ``SoftmaxRetinaHead`` and ``mmba2m.VOCMetric``. MMPretrain's
+``list_models`` and ``get_model`` know our classifiers.
 
 ``python -m mmba2m`` prints a report on the environment.
 """
@@ -27,5 +28,9 @@ else:
 
     # the stack is checked first
     from . import engine, evaluation, models
+    from .config_files import register_classifiers
+
+    if 'mmpretrain' in HOSTS:
+        register_classifiers()
 
 __all__ = ['HOSTS', '__version__', 'engine', 'evaluation', 'models']

@@ -1,6 +1,8 @@
 """``python -m mmba2m``: a report on the environment, to paste into an issue.
 
-``python -m mmba2m check CONFIG`` checks the data of a config instead.
+``python -m mmba2m check CONFIG`` checks the data of a config instead,
+``python -m mmba2m config NAME`` prints where a config of ours is installed,
+without a name the names of all.
 
 What may be broken is imported in other processes only.
 """
@@ -145,7 +147,17 @@ if __name__ == '__main__':
         from .data_checks.command import main as check
 
         sys.exit(check(sys.argv[2:]))
+    if sys.argv[1:2] == ['config'] and len(sys.argv) < 4:
+        from .config_files import find_config, list_configs
+
+        try:
+            found = [*map(find_config, sys.argv[2:])] or list_configs()
+            print(*found, sep='\n')
+        except (FileNotFoundError, ValueError) as error:
+            sys.exit(str(error))
+        sys.exit()
     if sys.argv[1:]:
-        print('usage: python -m mmba2m [check CONFIG]', file=sys.stderr)
+        usage = 'usage: python -m mmba2m [check CONFIG | config [NAME]]'
+        print(usage, file=sys.stderr)
         sys.exit(0 if sys.argv[1] in ('-h', '--help') else 2)
     sys.exit(main())

@@ -4,7 +4,9 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
+
+from mmba2m.config_files import read_config
 
 from .check_data import find_problems
 from .datasets import Data
@@ -27,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     try:
-        cfg = Config.fromfile(args.config)
+        cfg = read_config(args.config)
     except FileNotFoundError as error:
         parser.error(str(error))
     cfg.merge_from_dict(args.cfg_options or {})

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from mmba2m.config_files import read_config
+
 
 def create_parser(description: str) -> argparse.ArgumentParser:
     """Creates a parser with the options of every tool that runs a config.
@@ -17,7 +19,7 @@ def create_parser(description: str) -> argparse.ArgumentParser:
         With ``config`` as its first argument.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or mmba2m:: and its name')
     parser.add_argument(
         '--work-dir',
         help='folder for logs and checkpoints, by default work_dir of the '
@@ -53,7 +55,7 @@ def load_config(args: argparse.Namespace) -> Config:
         if it names none.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher

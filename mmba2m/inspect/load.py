@@ -16,6 +16,7 @@ from mmba2m import HOSTS
 from mmba2m.checkpoints.checks import check_checkpoint
 from mmba2m.checkpoints.embedded_config import read_embedded_config
 from mmba2m.checkpoints.files import get_weights, load_checkpoint
+from mmba2m.config_files import complete_scope, read_config
 from mmba2m.data_checks import check_data, check_trained, complete_palette
 from mmba2m.engine.runner import Runner
 
@@ -41,7 +42,7 @@ def read_trained(
         pickle.UnpicklingError: If the checkpoint would run code.
     """
     if checkpoint is not None:
-        return Config.fromfile(model), load_checkpoint(checkpoint)
+        return read_config(model), load_checkpoint(checkpoint)
     if Path(model).suffix in CONFIG_SUFFIXES:
         raise ValueError(f'{model} is a config: name its checkpoint as well')
     content = load_checkpoint(model)
@@ -50,7 +51,7 @@ def read_trained(
             f'{model} has no config in it: name its config before it'
         )
     try:
-        return read_embedded_config(content), content
+        return complete_scope(read_embedded_config(content)), content
     except ValueError as error:
         raise ValueError(f'{model}: {error}') from error
 

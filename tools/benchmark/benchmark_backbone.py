@@ -20,11 +20,12 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
 import torch
 import yaml
 from measuring import compare_times, measure_peak, time_in_turn
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import MODELS
 from results import draw_runs, format_runs
 from torch import nn
 
+from mmba2m.config_files import read_config
 from mmba2m.inspect.complexity import count_parameters
 from mmba2m.inspect.environment import describe_environment
 from mmba2m.models.backbones.slots import find_attention
@@ -109,7 +110,7 @@ def build_network(name: str, setting: dict, options: dict) -> nn.Module:
         options: Arguments of the backbone that override its own.
     """
     if name.endswith('.py'):
-        cfg = Config.fromfile(name)
+        cfg = read_config(name)
         backbone = dict(cfg.model.backbone, init_cfg=None)
         backbone.setdefault('_scope_', cfg.get('default_scope'))
         return MODELS.build({**backbone, **options})

@@ -11,7 +11,6 @@ until it is trained.
 """
 
 from common import create_parser, run
-from mmengine.config import Config
 
 import mmba2m  # noqa: F401  (registers what the config names)
 from mmba2m.checkpoints.files import (
@@ -21,6 +20,7 @@ from mmba2m.checkpoints.files import (
     write_new_file,
 )
 from mmba2m.checkpoints.start import to_ba2m_start
+from mmba2m.config_files import read_config
 
 
 def parse_args():
@@ -34,7 +34,7 @@ def parse_args():
 def resnet_to_ba2m(args):
     check_new_file(args.out)
     checkpoint = load_checkpoint(args.checkpoint)
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     try:
         start, report = to_ba2m_start(checkpoint, cfg)
     except ValueError as error:

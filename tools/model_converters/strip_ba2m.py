@@ -5,7 +5,6 @@ no mmba2m. Both are new files.
 """
 
 from common import create_parser, run
-from mmengine.config import Config
 
 import mmba2m  # noqa: F401  (registers what the config names)
 from mmba2m.checkpoints.embedded_config import read_embedded_config
@@ -17,6 +16,7 @@ from mmba2m.checkpoints.files import (
     write_new_file,
 )
 from mmba2m.checkpoints.strip import strip_checkpoint
+from mmba2m.config_files import read_config
 
 
 def parse_args():
@@ -41,7 +41,7 @@ def strip_ba2m(args):
     checkpoint = load_checkpoint(args.checkpoint)
     try:
         if args.config is not None:
-            cfg = Config.fromfile(args.config)
+            cfg = read_config(args.config)
         else:
             cfg = read_embedded_config(checkpoint)
         stripped, _, report = strip_checkpoint(checkpoint, cfg, args.force)
