@@ -42,6 +42,9 @@ def test_options_reach_configs_with_equal_schedules(path, study_tools):
         if study.name == 'cifar10_ba2m_settings':
             rules = cfg.optim_wrapper.pop('paramwise_cfg', {})
             assert set(rules.get('custom_keys', {})) <= {'ba2m'}
+        if study.name.endswith('_resnet50_gpu'):
+            decay = cfg.optim_wrapper.optimizer.pop('weight_decay')
+            assert decay == (1e-4 if '1e-4' in variant.name else 5e-4)
         lr = cfg.optim_wrapper.optimizer.pop('lr')
         expected_lr = expected_lr or lr
         change = 1 + 1e-5 * variant.name.endswith('_again')
