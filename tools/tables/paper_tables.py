@@ -2,12 +2,13 @@
 
 Builds the network of every row that has a config and counts its parameters
 and FLOPs. The rows are in paper_rows/, with the figures as the paper prints
-them.
+them; those of the hosts' own networks come from their metafiles.
 """
 
 import argparse
 import copy
 import csv
+import re
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 import yaml
 from mmengine.config import Config, DictAction
+from mmengine.utils import get_installed_path
 from terminaltables import GithubFlavoredMarkdownTable
 from torch import nn
 
@@ -106,6 +108,34 @@ def run_detector(network, images):
         head(maps.to('meta'))
 
 
+@cache
+def load_stock() -> dict[str, dict[str, float]]:
+    """Reads what the hosts have for their own networks, by ``stock_key``."""
+    found = {}
+    for host in ('mmdet', 'mmpretrain'):
+        folder = Path(get_installed_path(host), '.mim/configs')
+        for path in folder.glob('*/metafile.yml'):
+            content = yaml.safe_load(path.read_text(encoding='utf-8'))
+            for model in content['Models'] if 'Models' in content else ():
+                metrics = found.setdefault(stock_key(model['Name']), {})
+                for result in model.get('Results') or ():
+                    metrics.update(result.get('Metrics') or {})
+    return found
+
+
+def stock_key(name: str) -> str:
+    """Takes batch and epochs from a config's name: 'resnet50_in1k'."""
+    return re.sub(r'_\d+xb\d+(-\d+e)?_', '_', name).replace('-', '')
+
+
+def find_stock(config: str, metric: str) -> str:
+    """Finds a metric, as an error if it is an accuracy, or ''."""
+    value = load_stock().get(stock_key(Path(config).stem), {}).get(metric)
+    if value is None:
+        return ''
+    return f'{100 - value if "Accuracy" in metric else value:.2f}'
+
+
 def format_tables() -> str:
     """Builds all networks and formats the tables as Markdown."""
     content = yaml.safe_load((ROWS / 'tables.yml').read_text(encoding='utf-8'))
@@ -117,23 +147,29 @@ def format_tables() -> str:
         sections.append(f'## Table {name}: {table["title"]}\n')
         if 'note' in table:
             sections.append(table['note'] + '\n')
-        sections.append(format_rows(rows, used, tuple(table['image_size'])))
+        size, stock = tuple(table['image_size']), table.get('stock', '')
+        sections.append(format_rows(rows, used, size, stock))
         for i, note in enumerate(used, 1):
             sections.append(f'({i}) {content["notes"][note]}\n')
     return '\n'.join(sections)
 
 
-def format_rows(rows, notes, image_size):
+def format_rows(rows, notes, image_size, stock=''):
     columns = list(rows[0])
     metrics = columns[columns.index('FLOPs') + 1 :]
     metrics = [name for name in metrics if any(row[name] for row in rows)]
     cells = [['network', 'config', 'parameters', 'FLOPs']]
     cells[0] += [f"{name} (paper's)" for name in metrics]
+    if stock:
+        cells[0].append(f'{metrics[0]} (stock)')
     for row in rows:
         name = row['network']
         if row['note']:
             name += f' ({notes.index(row["note"]) + 1})'
         figures = [row[metric] for metric in metrics]
+        if stock:
+            own = '' if row['options'] else row['config']
+            figures.append(find_stock(own, stock))
         cells.append([name, *format_network(row, image_size), *figures])
     return GithubFlavoredMarkdownTable(cells).table + '\n'
 
