@@ -26,7 +26,7 @@ extensions = [
 ]
 root_doc = 'docs/index'
 include_patterns = [
-    'README.md',
+    '*.md',
     'demo/*.ipynb',
     'docs/**.md',
     'configs/**/README.md',
