@@ -1,5 +1,7 @@
 """Arguments that several modules have in common."""
 
+from typing import Any
+
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
@@ -18,6 +20,11 @@ def reduce_channels(
             f'got reduction={reduction} and {name}={channels}'
         )
     return channels // reduction
+
+
+def get_width(layer: Any) -> int:
+    """Returns the channels that a convolution or linear layer puts out."""
+    return getattr(layer, 'out_channels', None) or layer.out_features
 
 
 def check_odd(module: nn.Module, **sizes: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmba2m.registry import MODELS
 
-from .arguments import reduce_channels
+from .arguments import get_width, reduce_channels
 from .norm import BranchNorm
 
 
@@ -46,7 +46,7 @@ class BridgeAttention(nn.Module):
     """
 
     _abbr_ = 'bridge_attention'
-    positions = ('residual',)
+    positions = ('residual', 'after_conv2')
 
     def __init__(
         self,
@@ -89,10 +89,10 @@ class BridgeAttention(nn.Module):
 
     @classmethod
     def from_convs(
-        cls, convs: Sequence[nn.Conv2d], **cfg: Any
+        cls, convs: Sequence[nn.Module], **cfg: Any
     ) -> 'BridgeAttention':
-        """Builds the module for all convolutions of a block."""
-        return cls([conv.out_channels for conv in convs], **cfg)
+        """Builds the module for convolutions, or linear layers, of a block."""
+        return cls([get_width(conv) for conv in convs], **cfg)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Computes y, of the shape of X_n.

@@ -30,9 +30,11 @@ class SK(nn.Module):
         in_channels: Channels of conv2's input.
         out_channels: Channels C of conv2's output.
         stride: conv2's. Defaults to 1.
-        dilation: conv2's. Defaults to 1.
+        dilation: Of the second convolution; in a backbone, by default
+            conv2's. Defaults to 1.
         groups: Of the second convolution, divides both. Defaults to 32.
         reduction: r; the weights come from C // r channels. Defaults to 16.
+        min_channels: Of these at least. Defaults to 1.
         norm_cfg: Config of the norms. Defaults to ``dict(type='BN')``.
 
     Raises:
@@ -50,6 +52,7 @@ class SK(nn.Module):
         dilation: int | tuple[int, int] = 1,
         groups: int = 32,
         reduction: int = 16,
+        min_channels: int = 1,
         norm_cfg: dict | None = dict(type='BN'),  # noqa: B006 (only read)
     ):
         super().__init__()
@@ -59,6 +62,7 @@ class SK(nn.Module):
                 f'and {out_channels} output channels of conv2'
             )
         width = reduce_channels(self, out_channels, reduction, 'out_channels')
+        width = max(width, min_channels)
         geometry = (stride, dilation, dilation, groups)  # padding, dilation
         self.conv = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, *geometry, bias=False),
@@ -88,8 +92,8 @@ class SK(nn.Module):
                 'of bottlenecks (depth 50 or more)'
             )
         widths = conv2.in_channels, conv2.out_channels
-        geometry: Any = conv2.stride, conv2.dilation
-        return cls(*widths, *geometry, **cfg)
+        geometry = dict(stride=conv2.stride, dilation=conv2.dilation)
+        return cls(*widths, **{**geometry, **cfg})
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Computes V, shape (N, C, H, W).

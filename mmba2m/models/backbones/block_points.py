@@ -1,25 +1,51 @@
 """Points of a residual block at which a module can act.
 
-The blocks of both hosts have ``conv1`` to ``convN``, each with its norm. What
-is put behind one of them becomes a child of the block and runs in hooks, so
-no forward of a host is overridden.
+The blocks of both hosts' ResNets have ``conv1`` to ``convN``, each with its
+norm; others are in :data:`BLOCKS`. What is put behind a convolution becomes a
+child of the block and runs in hooks, so no forward of a host is overridden.
 """
 
 from mmengine.utils import to_2tuple
 from torch import nn
 
+#: Of other blocks, by the name of their class: the paths of their conv1 to
+#: convN, and the layer that puts the map of each out. A linear layer counts as
+#: a convolution; in Swin, so does the attention, by its last one.
+BLOCKS = dict(
+    ConvNeXtBlock=dict(
+        depthwise_conv='norm',
+        pointwise_conv1='act',
+        pointwise_conv2='pointwise_conv2',
+    ),
+    SwinBlock={
+        'attn.w_msa.proj': 'attn',
+        'ffn.layers.0.0': 'ffn.layers.0',
+        'ffn.layers.1': 'ffn.layers.1',
+    },
+    InvertedResidual={
+        f'{name}.conv': name
+        for name in ('expand_conv', 'depthwise_conv', 'linear_conv')
+    },
+    PreActBlock={f'convs.{i}.conv': f'convs.{i}' for i in range(3)},
+)
+
 
 def find_convs(block):
-    """Lists the names of the convolutions of a block, in their order.
+    """Finds the convolutions of a block: name → its path, whose map it is.
 
-    None, where they are not ``conv1`` to ``convN``, each with its norm:
-    Res2Net and ResNeSt have others in the place of ``conv2``.
+    They are ``conv1`` to ``convN``, each with its norm, or in :data:`BLOCKS`;
+    else none: Res2Net and ResNeSt have others in the place of ``conv2``.
     """
+    for cls in type(block).__mro__:
+        if cls.__name__ in BLOCKS:
+            paths = [path for path, _ in block.named_modules()]
+            points = enumerate(BLOCKS[cls.__name__].items(), 1)
+            return {f'conv{i}': p for i, p in points if p[0] in paths}
     numbers = [i for i in range(1, 4) if hasattr(block, f'conv{i}')]
     gap = numbers != [*range(1, len(numbers) + 1)]
     if gap or not all(hasattr(block, f'norm{i}') for i in numbers):
-        return []
-    return [f'conv{i}' for i in numbers]
+        return {}
+    return {f'conv{i}': (f'conv{i}', None) for i in numbers}
 
 
 def find_positions(block):
@@ -28,21 +54,27 @@ def find_positions(block):
     positions = {conv: conv for conv in convs}
     positions.update({f'after_{conv}': conv for conv in convs})
     if convs:
-        positions['residual'] = convs[-1]
+        positions['residual'] = [*convs][-1]
+    if hasattr(block, 'se'):  # squeeze-and-excitation, as a host has it
+        positions['se'] = 'conv2'
     return positions
 
 
 def find_convs_to(block, conv):
     """Lists the names of the convolutions of a block up to one of them."""
-    convs = find_convs(block)
+    convs = [*find_convs(block)]
     return convs[: convs.index(conv) + 1]
+
+
+def find_layer(block, conv):
+    """Finds the convolution, or linear layer, of that name."""
+    return block.get_submodule(find_convs(block)[conv][0])
 
 
 def find_size(block, conv, size):
     """Finds (H, W) behind a convolution from that behind the block."""
-    convs = find_convs(block)
-    for name in convs[convs.index(conv) + 1 :]:
-        stride = to_2tuple(getattr(block, name).stride)
+    for name in [name for name in find_convs(block) if name > conv]:
+        stride = to_2tuple(getattr(find_layer(block, name), 'stride', 1))
         size = tuple(n * s for n, s in zip(size, stride, strict=True))
     return size
 
@@ -58,7 +90,7 @@ def replace_conv(block, name, build):
     Raises:
         ValueError: If something else is there already.
     """
-    conv = getattr(block, name)
+    conv = find_layer(block, name)
     if type(conv) is not nn.Conv2d:
         raise ValueError(
             f'{name} is a {type(conv).__name__} already (by dcn, conv_cfg or '
@@ -74,7 +106,8 @@ def replace_conv(block, name, build):
         groups=conv.groups,
         bias=conv.bias is not None,
     )
-    setattr(block, name, layer)
+    parent, _, child = find_convs(block)[name][0].rpartition('.')
+    setattr(block.get_submodule(parent), child, layer)
 
 
 def run_behind(block, conv, child):
@@ -111,14 +144,24 @@ def run_on_all(block, conv, child):
 class _Run:
     """A hook, or pre-hook of what follows: hands the map to a child."""
 
+    channels_last = False
+    size = None  # (H, W) of tokens
+
     def __init__(self, block, child):
         self.block = block
         self.child = child
 
     def __call__(self, layer, inputs, output=None):
+        x = inputs[0] if output is None else output
+        if not self.channels_last:
+            return self.use(x)
+        maps = x.unflatten(1, tuple(self.size)) if x.dim() == 3 else x
+        y = self.use(maps.permute(0, 3, 1, 2))
+        return None if y is None else y.permute(0, 2, 3, 1).reshape(x.shape)
+
+    def use(self, x):
         # by its name: the child may be wrapped or replaced later
-        child = getattr(self.block, self.child)
-        return child(_get_map(inputs, output))
+        return getattr(self.block, self.child)(x)
 
 
 class _RunOnAll(_Run):
@@ -126,39 +169,37 @@ class _RunOnAll(_Run):
         super().__init__(block, child)
         self.maps = {}
 
-    def __call__(self, layer, inputs, output=None):
+    def use(self, x):
         maps = [self.maps.pop(name) for name in sorted(self.maps)]
-        maps.append(_get_map(inputs, output))
-        return getattr(self.block, self.child)(maps)
+        return super().use([*maps, x])
 
     def __getstate__(self):
         # what a forward pass that failed has left is in no copy
         return {**self.__dict__, 'maps': {}}
 
 
-class _Keep:
+class _Keep(_Run):
     def __init__(self, run, conv):
         self.run = run
         self.conv = conv
 
-    def __call__(self, layer, inputs, output=None):
-        self.run.maps[self.conv] = _get_map(inputs, output)
-
-
-def _get_map(inputs, output):
-    return inputs[0] if output is None else output
+    def use(self, x):
+        self.run.maps[self.conv] = x
 
 
 def _hook(block, conv, hook):
     convs = find_convs(block)
-    number = len(find_convs_to(block, conv))
-    if number < len(convs):
-        getattr(block, convs[number]).register_forward_pre_hook(hook)
+    layer = convs[conv][1]
+    hook.channels_last = isinstance(find_layer(block, [*convs][-1]), nn.Linear)
+    following = [name for name in convs if name > conv]
+    if not layer and following:
+        getattr(block, following[0]).register_forward_pre_hook(hook)
         return
-    # nothing that both hosts have follows the last norm
-    plugins = getattr(block, f'after_{conv}_plugin_names', None)
-    last = plugins[-1] if plugins else f'norm{number}'
-    keep = _HookLast(last, hook)
+    if not layer:
+        # nothing that both hosts have follows the last norm
+        plugins = getattr(block, f'after_{conv}_plugin_names', None)
+        layer = plugins[-1] if plugins else f'norm{conv[-1]}'
+    keep = _HookLast(layer, hook)
     keep(block, ())
     block.register_forward_pre_hook(keep)
 
@@ -176,7 +217,8 @@ class _HookLast:
         self.layer = None
 
     def __call__(self, block, inputs):
-        layer = getattr(block, self.name)
+        self.hook.size = inputs[1] if len(inputs) > 1 else None
+        layer = block.get_submodule(self.name)
         if layer is not self.layer:
             layer.register_forward_hook(self.hook)
             self.layer = layer

@@ -8,7 +8,9 @@ from typing import Any
 from mmcv.cnn.bricks.plugin import infer_abbr
 from mmengine.model.weight_init import PretrainedInit
 from mmengine.utils import to_2tuple
+from torch import nn
 
+from mmba2m.models.attentions.arguments import get_width
 from mmba2m.models.attentions.names import (
     FEATURE_MAP_POSITIONS,
     find_attention,
@@ -16,7 +18,9 @@ from mmba2m.models.attentions.names import (
 from mmba2m.models.attentions.norm import warn_of_dead_norms
 
 from .block_points import (
+    find_convs,
     find_convs_to,
+    find_layer,
     find_positions,
     find_size,
     replace_conv,
@@ -24,7 +28,7 @@ from .block_points import (
     run_on_all,
 )
 from .calls import check_calls
-from .stages import Stage, append_to, find_stages
+from .stages import Stage, append_to, find_blocks, find_stages
 
 _STAGE = 'after_stage'
 
@@ -55,6 +59,8 @@ class AttentionMixin:
     - 'after_conv1', 'after_conv2', 'after_conv3': behind norm and ReLU of
       that convolution; behind the last one, as 'residual'.
     - 'conv1', 'conv2', 'conv3': in place of that convolution, under its name.
+    - 'se': at 'after_conv2', and instead of the block's own
+      squeeze-and-excitation.
     - 'after_stage': between the stages. The map handed on is the module's.
 
     At one position, modules run in the order of the list, behind what the
@@ -192,10 +198,12 @@ class _Entry:
         self.factory = self.cls.from_convs if self.reads_all else self.cls
 
         stages = backbone._stage_list
-        block = next(backbone.get_submodule(stages[0].name).children(), None)
+        block = next(iter(find_blocks(backbone, stages[0]).values()), None)
         self.points = find_positions(block)
         positions = getattr(self.cls, 'positions', FEATURE_MAP_POSITIONS)
         possible = [p for p in positions if p in self.points or p == _STAGE]
+        if 'se' in self.points and 'after_conv2' in possible:
+            possible.append('se')
         self.position = cfg.pop('position', None) or positions[0]
         if self.position not in possible:
             raise ValueError(
@@ -243,10 +251,10 @@ class _Entry:
             append_to(backbone, stage, self.name)
             return [f'{name}.{self.name}']
         added = []
-        for child, block in parent.named_children():
-            with _naming(f'{name}.{child}'):
+        for path, block in find_blocks(backbone, stage).items():
+            with _naming(path):
                 at = self._put_into(block, cfg)
-            added.append(f'{name}.{child}.{at}')
+            added.append(f'{path}.{at}')
         return added
 
     def _put_into(self, block, cfg):
@@ -256,13 +264,15 @@ class _Entry:
         build = partial(self.factory, **cfg)
         if self.replaces_conv:
             replace_conv(block, conv, build)
-            return conv
+            return find_convs(block)[conv][0]
+        if self.position == 'se':
+            block.se = nn.Identity()
         if self.reads_all:
             convs = find_convs_to(block, conv)
-            self._add(block, build([getattr(block, c) for c in convs]))
+            self._add(block, build([find_layer(block, c) for c in convs]))
             run_on_all(block, conv, self.name)
         else:
-            channels = getattr(block, conv).out_channels
+            channels = get_width(find_layer(block, conv))
             self._add(block, build(in_channels=channels))
             run_behind(block, conv, self.name)
         return self.name

@@ -46,6 +46,15 @@ def find_stages(backbone: nn.Module) -> list[Stage]:
     )
 
 
+def find_blocks(backbone: nn.Module, stage: Stage) -> dict[str, nn.Module]:
+    """Finds the blocks of a stage, by their names in the backbone."""
+    name = stage.name
+    if hasattr(backbone.get_submodule(name), 'blocks'):  # of Swin
+        name += '.blocks'
+    children = backbone.get_submodule(name).named_children()
+    return {f'{name}.{key}': block for key, block in children}
+
+
 def append_to(backbone: nn.Module, stage: Stage, name: str) -> None:
     """Lets the child ``name`` of a stage work on the stage's map.
 

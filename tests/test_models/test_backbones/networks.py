@@ -50,7 +50,7 @@ class Reader(nn.Module):
 
     @classmethod
     def from_convs(cls, convs, **cfg):
-        return cls([conv.out_channels for conv in convs], **cfg)
+        return cls([conv.weight.size(0) for conv in convs], **cfg)
 
     def forward(self, features):
         logits = [
