@@ -53,18 +53,19 @@ def test_network_has_the_modules_of_its_name(path, load_config, build_network):
 
 def find_plain(path):
     """The path of the config without the module that the name begins with."""
-    name = path.removeprefix('attention/')
-    if name == path:
+    folder, _, name = path.rpartition('/')
+    if folder != 'attention':
         return path.replace('ba2m-', '')
-    plain = re.search('(ba2m-)?(resnet|r)50_.*', name).group()
-    if name.startswith('faster-rcnn_'):
-        return f'faster_rcnn/faster-rcnn_{plain}'
-    return f'resnet/{plain}'
+    plain = re.search(r'(ba2m-)?(r50|(pre|wide-)?resnex?t)\w*[-_].*', name)
+    detector = 'faster-rcnn_' if name.startswith('faster-rcnn_') else ''
+    plain = f'/{detector}{plain.group()}' if plain else path
+    found = [p for p in CONFIGS if p.endswith(plain)]
+    return next((p for p in found if 'attention/' not in p), path)
 
 
 def test_only_the_backbone_sets_configs_apart(load_config):
     """With BA²M, or attention, from the network of the same schedule."""
-    options = ('type', 'ba2m_cfg', 'ba2m_stages', 'attention')
+    options = ('type', 'base', 'ba2m_cfg', 'ba2m_stages', 'attention')
     options = {f'model.backbone.{key}' for key in options}
     pairs = [(path, find_plain(path)) for path in CONFIGS]
     pairs = [(a, b) for a, b in pairs if a != b and b in CONFIGS]
@@ -73,8 +74,9 @@ def test_only_the_backbone_sets_configs_apart(load_config):
         ours, theirs = load_config(path), load_config(plain)
         assert difference(ours, theirs) <= options, path
         kind = theirs.model.backbone.type.removeprefix('BA2M')
-        kinds = {f'BA2M{kind}', f'Attention{kind}'}
-        assert ours.model.backbone.type in kinds, path
+        kinds = {f'BA2M{kind}', f'Attention{kind}', kind}
+        backbone = ours.model.backbone
+        assert backbone.get('base', backbone.type) in kinds, path
 
 
 def test_depth_101_differs_in_the_depth(load_config):
@@ -98,8 +100,15 @@ FAST = (
 )
 SLOW = (
     'attention/bav1-resnet50_8xb32-90e_in1k.py',
+    'attention/bav2-convnext-tiny_4xb128-300e_in1k.py',
+    'attention/bav2-efficientnet-b0_4xb256-300e_in1k.py',
+    'attention/bav2-regnety-4.0gf_4xb128-300e_in1k.py',
+    'attention/bav2-swin-tiny_4xb128-300e_in1k.py',
+    'attention/bam-resnext29-8x64d_1xb256-300e_cifar100.py',
     'attention/faster-rcnn_bav2-r50_fpn_2x_coco.py',
     'attention/se-ba2m-resnet50_1xb256-300e_cifar100.py',
+    'attention/se-preresnet110_1xb256-300e_cifar100.py',
+    'attention/sk-resnext50-32x4d_8xb32-90e_in1k.py',
     'bccd/retinanet_ba2m-r18_fpn_1x_bccd.py',
     'bccd/retinanet_ba2m-r18_fpn_softmax_1x_bccd.py',
     'densenet/ba2m-densenet100_1xb256-300e_cifar100.py',
@@ -137,6 +146,8 @@ def test_config_trains_a_step_and_predicts(path, load_config):
     # the start from ImageNet would be downloaded
     cfg.merge_from_dict({'model.backbone.init_cfg': None})
     take_few_regions(cfg.model)
+    if 'data_preprocessor' in cfg:  # as the Runner does
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -220,13 +231,3 @@ def test_index_lists_every_config_once():
         'faster-rcnn_ba2m-r18_fpn_1x_bccd',
         'faster-rcnn_ba2m-r18_fpn_shapes',
     }
-
-
-def test_models_of_the_index_are_found_by_name():
-    """As ``mmpretrain.get_model`` finds them."""
-    from mmpretrain.apis import ModelHub
-
-    ModelHub.register_model_index(ROOT / 'model-index.yml', ROOT)
-    name = 'ba2m-resnet50_8xb32-90e_in1k'
-    found = ModelHub.get(name)
-    assert Path(found.config.filename).stem == name
