@@ -1,10 +1,12 @@
 """Scripts in pages, run on tiny data."""
 
+import math
 import re
 
 import pytest
 from code_blocks import ROOT, find_blocks
 from mmengine.config import Config
+from test_page_tables import read_tables
 
 
 def find_script(test):
@@ -39,7 +41,9 @@ def test_start_of_the_heads(capsys):
     code = find_script('test_start_of_the_heads')
     code = code.replace('600, 992', '64, 96')
     exec(code, {})
-    lines = capsys.readouterr().out.splitlines()[-6:]
+    lines = capsys.readouterr().out.splitlines()
+    heads = 'RetinaHead', 'SoftmaxRetinaHead'
+    lines = [line for line in lines if line.startswith(heads)]  # no log
     kinds = [line.split()[0] for line in lines]
     assert kinds == [
         name
@@ -52,11 +56,44 @@ def test_start_of_the_heads(capsys):
     assert focal < ours < plain  # as in the page's table
 
 
-def test_decay_alone(capsys):
-    code = find_script('test_decay_alone')
+def run_script(test, capsys):
+    """The code of a page, and the numbers that its lines end with."""
+    code = find_script(test)
     exec(code, {})
     lines = capsys.readouterr().out.splitlines()
-    found = [float(line.split()[-1]) for line in lines]
+    return code, [float(line.split()[-1]) for line in lines]
+
+
+def test_premise(capsys):
+    _, found = run_script('test_premise', capsys)
+    assert found[:3] == [1, 1, 1]
+    assert found[3:6] == pytest.approx([2e-4, 1e-4, 1e-4], abs=1e-4)
+    assert found[6] == pytest.approx(0.49, abs=0.01)
+    # (p − y)·z = −m·(1 − p)
+    expected = [-m * 9 / (9 + math.exp(m)) for m in (1, 4, 16)]
+    assert found[7:] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert expected == pytest.approx([-0.77, -0.57, -2e-5], abs=0.005)
+
+
+@pytest.mark.slow
+def test_cancellation(capsys):
+    exec(find_script('test_cancellation'), {})
+    lines = capsys.readouterr().out.replace(',', ' ').splitlines()
+    clear, noise = (
+        [[float(x.strip('[]')) for x in line.split()] for line in lines[i::2]]
+        for i in (0, 1)
+    )
+    rows = read_tables('docs/batch_aware_weights.md')[0]
+    for row, one, other in zip(rows, clear, noise, strict=True):
+        cells = [[float(x) for x in cell.split(', ')] for cell in row]
+        assert cells[0] == one[:2] == other[:2]
+        assert [one[2], other[2]] == pytest.approx(cells[1], rel=0.2, abs=0.05)
+        assert [one[3], other[3]] == pytest.approx(cells[2], rel=0.1, abs=0.05)
+        assert one[4] == pytest.approx(cells[3][0], abs=0.005)
+
+
+def test_decay_alone(capsys):
+    code, found = run_script('test_decay_alone', capsys)
     noted = re.findall('# (.*)', code)
     expected = [float(text) for texts in noted for text in texts.split()]
     assert len(found) == 8
