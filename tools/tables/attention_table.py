@@ -105,8 +105,12 @@ def describe(path: str) -> list[str]:
     options.pop('stages', None)
     cls = find_attention(options.pop('type'))
     position = options.pop('position', cls.positions[0])
-    source = Path(inspect.getsourcefile(cls)).relative_to(ROOT).as_posix()
-    name = f'[`{cls.__name__}`](../{source})'
+    types = dict.fromkeys(find_attention(entry['type']) for entry in entries)
+    sources = {t: Path(inspect.getsourcefile(t)) for t in types}
+    name = ' + '.join(
+        f'[`{t.__name__}`](../{source.relative_to(ROOT).as_posix()})'
+        for t, source in sources.items()
+    )
     if options and len(entries) == 1:
         name += '<br>' + ' '.join(f'`{k}={v}`' for k, v in options.items())
     where = f'`{position}`, stages {stages[0] + 1}–{stages[-1] + 1}'
