@@ -116,7 +116,9 @@ def load_stock() -> dict[str, dict[str, float]]:
         folder = Path(get_installed_path(host), '.mim/configs')
         for path in folder.glob('*/metafile.yml'):
             content = yaml.safe_load(path.read_text(encoding='utf-8'))
-            for model in content['Models'] if 'Models' in content else ():
+            if isinstance(content, list):  # MMDetection's of objects365
+                continue
+            for model in content.get('Models', ()):
                 metrics = found.setdefault(stock_key(model['Name']), {})
                 for result in model.get('Results') or ():
                     metrics.update(result.get('Metrics') or {})
