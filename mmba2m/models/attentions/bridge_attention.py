@@ -23,8 +23,9 @@ from .norm import BranchNorm
 class BridgeAttention(nn.Module):
     """Channel attention that looks at all convolutions of its block.
 
-    With the outputs X_1 … X_n of the block's convolutions, each behind its
-    norm (and ReLU, but for X_n), and ``s_i = W_i GAP(X_i)`` of C // r values:
+    With the outputs X_1 … X_n of the block's convolutions up to its place,
+    each behind its norm (and ReLU, but for the block's last), and
+    ``s_i = W_i GAP(X_i)`` of C // r values:
 
     - version 1: ``s = Σ norm_i(s_i)``;
     - version 2: ``s = norm(Σ v_i s_i + b)``, with learned numbers v_i and b,

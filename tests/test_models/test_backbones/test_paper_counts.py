@@ -67,3 +67,17 @@ def test_counts_by_hand(name, plain, channels, reduction, build_network):
 def test_network_without_the_module(build_network):
     network = build_network('resnet/resnet50_1xb256-300e_cifar100.py')
     assert count(network) == 23_705_252  # docs/parameters.md builds on it
+
+
+def test_sknet_by_hand(build_network):
+    """SKNet-50: a second branch, dilated, and its selection in each block."""
+    network = build_network('attention/sk-resnext50-32x4d_8xb32-90e_in1k.py')
+    total = 25_028_904  # ResNeXt-50 32×4d
+    for width, blocks in ((128, 3), (256, 4), (512, 6), (1024, 3)):
+        squeezed = max(width // 16, 32)
+        select = 3 * width * squeezed + 2 * squeezed
+        total += blocks * (conv_bn(width, width, 3, 32) + select)
+    assert count(network) == total
+    for name in network.backbone.attention_names:
+        conv = network.backbone.get_submodule(name).conv[0]
+        assert conv.dilation == conv.padding == (2, 2)
