@@ -1,9 +1,11 @@
 """Reads the config that a checkpoint carries."""
 
 import ast
+import builtins
 import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from mmcv import ops
@@ -14,6 +16,8 @@ from mmba2m import HOSTS
 
 #: what such a config may be of, and import
 SCOPES = ('mmba2m', 'mmengine', 'mmcv', *HOSTS)
+#: what the tools build of such a config
+BUILT = ('model', 'data_preprocessor', 'visualizer', 'test_dataloader')
 #: what the hosts look up in no registry, besides mmcv.ops: the clipping of
 #: gradients, parts of FPG and of cascaded RPNs
 TYPES = (
@@ -142,7 +146,12 @@ def find_code(cfg: Config) -> Iterator[str]:
             text = isinstance(value, str)
             if (
                 re.search(r'[\'"\\]|[^ -~]', str(key))  # MMEngine escapes none
-                or (key in NAMES and text and value not in known)
+                or (
+                    key in NAMES
+                    and text
+                    and value not in known
+                    and (path.split('.')[0] in BUILT or _is_code(value))
+                )
                 or (
                     key in ('default_scope', '_scope_')
                     and value not in (None, *SCOPES)
@@ -155,6 +164,16 @@ def find_code(cfg: Config) -> Iterator[str]:
                 or (key in FORBIDDEN and value)
             ):
                 yield f'{path}.{key} = {value!r}'
+
+
+def _is_code(name):
+    """Whether MMEngine would find something by a name that none registers.
+
+    Albumentations' transforms are such names, and what needs a library that
+    is not here.
+    """
+    known = re.fullmatch(r'\W*|.*\W.*', name) or hasattr(builtins, name)
+    return bool(known or find_spec(name))
 
 
 def _list_imports(cfg):

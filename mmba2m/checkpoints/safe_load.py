@@ -3,8 +3,13 @@
 import codecs
 import os
 import pickle
+import sys
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -15,6 +20,45 @@ from mmengine.optim import OneCycleParamScheduler
 
 #: torch's own switch for files from a trusted source
 TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+
+
+#: whether pickles are refused
+_refused = ContextVar('refused', default=False)
+
+
+@contextmanager
+def no_pickles() -> Iterator[None]:
+    """Refuses what names code in any pickle, whoever loads it.
+
+    A config may name files that a host unpickles while it builds, as the
+    answers of MMPretrain's ``VQAGenerationHead``.
+
+    Raises:
+        pickle.UnpicklingError: While it is open, with what is named.
+    """
+    _audit()
+    token = _refused.set(not _is_trusted())
+    try:
+        yield
+    finally:
+        _refused.reset(token)
+
+
+@cache  # there is no way to remove it
+def _audit():
+    def refuse(event, args):
+        if event == 'pickle.find_class' and _refused.get():
+            raise pickle.UnpicklingError(
+                f'a file that the config names holds {".".join(args)}, and '
+                'pickled objects can run code. If you trust it, set the '
+                f'environment variable {TRUST}=1'
+            )
+
+    sys.addaudithook(refuse)
+
+
+def _is_trusted():
+    return os.environ.get(TRUST, '').lower() in ('1', 'y', 'yes', 'true')
 
 
 def check_archive(path: str) -> None:
@@ -48,7 +92,7 @@ def safe_load(path: str, map_location: Any) -> Any:
         pickle.UnpicklingError: With 'GLOBAL name' where it holds a function
             or class of another name. Damaged files raise other errors, too.
     """
-    if os.environ.get(TRUST, '').lower() in ('1', 'y', 'yes', 'true'):
+    if _is_trusted():
         return torch.load(path, map_location=map_location, weights_only=False)
     names = _safe_globals()
     if hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):

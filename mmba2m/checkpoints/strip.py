@@ -10,6 +10,7 @@ from mmba2m.models.attentions.ba2m import BA2M
 from .checks import compare_states, describe_differences
 from .embedded_config import read_values, walk
 from .files import get_weights
+from .safe_load import no_pickles
 from .stock_config import strip_config
 
 _STATES = ('state_dict', 'ema_state_dict')
@@ -145,7 +146,7 @@ def _check_annealed(state, modules, cfg):
 def _check_fits(cfg, weights):
     """Builds the stock network and compares its names and shapes."""
     scope = cfg.get('default_scope') or 'mmengine'
-    with MODELS.switch_scope_and_registry(scope) as registry:
+    with MODELS.switch_scope_and_registry(scope) as registry, no_pickles():
         # DETR's head writes a tensor into its config
         network = registry.build(deepcopy(cfg.model))
     problems = describe_differences(

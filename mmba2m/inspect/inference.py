@@ -12,6 +12,8 @@ from mmengine.registry import init_default_scope
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 
+from mmba2m.checkpoints.safe_load import no_pickles
+
 from .load import find_host
 
 #: the other names of what the inferencers list in columns
@@ -46,7 +48,8 @@ class Predictor:
         self.classes = getattr(network, 'dataset_meta', {}).get('classes')
         self._detects = find_host(cfg) == 'mmdet'
         build = _detect if self._detects else _classify
-        self._inferencer = build(cfg, network)
+        with no_pickles():
+            self._inferencer = build(cfg, network)
 
     def read(self, path: str) -> np.ndarray:
         """Reads an image as the config's loader does, as BGR, (H, W, 3).

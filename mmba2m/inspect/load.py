@@ -16,6 +16,7 @@ from mmba2m import HOSTS
 from mmba2m.checkpoints.checks import check_checkpoint
 from mmba2m.checkpoints.embedded_config import read_embedded_config
 from mmba2m.checkpoints.files import get_weights, load_checkpoint
+from mmba2m.checkpoints.safe_load import no_pickles
 from mmba2m.config_files import complete_scope, read_config
 from mmba2m.data_checks import check_data, check_trained, complete_palette
 from mmba2m.engine.runner import Runner
@@ -91,7 +92,8 @@ def load_network(
     model_cfg = deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:  # as the Runner does
         model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-    network = MODELS.build(model_cfg)
+    with no_pickles():
+        network = MODELS.build(model_cfg)
     check_checkpoint(network, checkpoint, path, strict=True)
     network.load_state_dict(get_weights(checkpoint))
     meta = _read_dataset_meta(cfg, host)

@@ -50,6 +50,9 @@ def test_embedded_config_never_runs(text, named):
             r"el\.type = 'os\.sys",
         ),
         ("a = [(dict(b=dict(type='antigravity.fly')),)]", r'a\.0\.0\.b\.type'),
+        ("a = dict(type='antigravity')", r'a\.type'),
+        ("a = dict(type='print')", r'a\.type'),
+        ("model = dict(type='NoDetector')", r'model\.type'),
         ("a = dict(_scope_='antigravity', type='BN')", r"\._scope_ = 'antig"),
         ("a = dict(type='BN', base='subprocess.Popen')", r'a\.base'),
         ("default_scope = 'antigravity'", 'default_scope'),
@@ -73,6 +76,13 @@ def test_embedded_config_names_no_code_of_others(text, named):
     with pytest.raises(ValueError, match=f'^the config in it.*{named}'):
         read_embedded_config(embed(text))
     assert 'antigravity' not in sys.modules
+
+
+def test_names_that_only_training_needs_are_no_code():
+    """As of Albumentations, which looks them up itself."""
+    text = "train_pipeline = [dict(transforms=[dict(type='MotionBlur')])]"
+    read = read_embedded_config(embed(text))
+    assert read.train_pipeline[0].transforms[0].type == 'MotionBlur'
 
 
 def test_what_any_config_of_ours_builds_is_known():

@@ -1,8 +1,11 @@
+import pickle
+
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from mmba2m.checkpoints.embedded_config import read_embedded_config
 from mmba2m.inspect import build_dataset, load_network, read_trained
 
 pytest.importorskip('mmpretrain')
@@ -89,6 +92,26 @@ def test_the_config_is_read_from_a_file_or_the_checkpoint(
         read_trained(full)
     with pytest.raises(FileNotFoundError, match=r'none\.pth not found'):
         read_trained(config, str(tmp_path / 'none.pth'))
+
+
+@pytest.mark.parametrize(
+    'model',
+    [
+        "type='VQAGenerationHead', decoder=dict(type='LeNet5'), "
+        "inference_method='rank', answer_list_path='FILE'",
+        "type='mmcv.cnn.rfsearch.search.RFSearchHook', "
+        "mode='fixed_single_branch', rfstructure_file='FILE'",
+    ],
+)
+def test_no_file_that_a_config_names_runs_code(model, tmp_path):
+    path = tmp_path / 'evil.pkl'
+    path.write_bytes(pickle.dumps(dict(a=print)))
+    text = f"default_scope = 'mmpretrain'\nmodel = dict({model})"
+    text = text.replace('FILE', str(path))
+    cfg = read_embedded_config(dict(meta=dict(cfg=text)))
+    with pytest.raises(pickle.UnpicklingError, match=r'builtins\.print'):
+        load_network(cfg, {}, 'cpu')
+    assert pickle.loads(path.read_bytes()) == dict(a=print)
 
 
 def test_what_does_not_fit_is_named(cfg, checkpoint):
