@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import time
@@ -28,3 +29,18 @@ def test_one_run_holds_a_folder_until_it_is_dead(tmp_path, monkeypatch):
             owner = Path(tmp_path, '.lock-owner').read_text()
             assert f'process {os.getpid()} on' in owner
             raise KeyError
+
+
+def test_a_drive_without_locks_is_trained_on_with_a_warning(
+    tmp_path, monkeypatch
+):
+    def fail(self):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(work_dir_lock.FileLock, 'acquire', fail)
+    told = []
+    monkeypatch.setattr(
+        work_dir_lock, 'print_log', lambda text, *_: told.append(text)
+    )
+    with work_dir_lock.hold(tmp_path):
+        assert 'cannot be locked ([Errno' in told[0]

@@ -18,6 +18,8 @@ UNCOMPARED = {
     *('capturable', 'differentiable', 'fused', 'decoupled_weight_decay'),
     'param_names',
 }
+# what OneCycleLR leaves in them, whatever follows
+LEFT = {'max_lr', 'min_lr', 'max_momentum', 'min_momentum'}
 WAY_OUT = (
     'To train by the config, start a new run from the weights: '
     'load_from=CHECKPOINT, without --resume'
@@ -106,7 +108,10 @@ def _compare_groups(new, saved):
     if saved is None:
         return ['no optimizer: its state begins anew']
     new, saved = _list_groups(new), _list_groups(saved)
-    if [*map(set, new)] != [*map(set, saved)]:
+    if len(new) != len(saved) or any(
+        now.keys() != old.keys() - (LEFT - now.keys())
+        for now, old in zip(new, saved, strict=True)
+    ):
         names = [sorted(set().union(*groups)) for groups in (saved, new)]
         raise ValueError(
             f'the checkpoint is of an optimizer with {", ".join(names[0])} '

@@ -60,6 +60,7 @@ SAME = [
     [
         (SAME, SAME, 0.1, []),
         (END, END, 0.3, ['lr 0.1 instead of 0.3']),
+        (SAME, END, 0.1, ['5 schedulers instead of 1']),
         (END, COSINE, 0.1, ['(CosineAnnealingLR) has T_max nothing inst']),
         (END, [WARMUP, COSINE], 0.1, ['1 schedulers instead of 2']),
         (
