@@ -19,7 +19,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
 
 import mmcv
 
-from mmba2m.checkpoints.files import atomic_write, use_safe_loading
+from mmba2m.checkpoints.files import atomic_write
 from mmba2m.inspect import load_network, read_trained
 from mmba2m.inspect.inference import Predictor
 
@@ -165,7 +165,6 @@ def describe(predictions):
 def main():
     args = parse_args()
     inputs = find_inputs(args.input, args.out_dir / 'vis')
-    use_safe_loading()
     cfg, checkpoint = read_trained(args.model, args.checkpoint)
     path = args.checkpoint or args.model
     network = load_network(cfg, checkpoint, args.device, path)

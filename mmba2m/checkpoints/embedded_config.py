@@ -3,6 +3,7 @@
 import ast
 import builtins
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,12 +25,16 @@ TYPES = (
     *('norm', 'value', 'conv', 'interpolation_conv', 'last_conv'),
     *('dilation', 'offset'),
 )
-#: keys whose values name a class
+#: what ends a file's name, not that of a class
+FILES = ('json', 'txt', 'xml')
+#: keys whose values name a class or nothing; others may, as padding_mode
 NAMES = ('type', 'base', 'norm_layer')
-#: keys whose values the hosts evaluate
-EVALUATED = ('dtype', 'warp_mode')
-#: keys whose values name code elsewhere
-FORBIDDEN = ('teacher_config', 'trust_remote_code')
+#: of other keys that have hosts import, evaluate or run: what they may be
+VALUES = {
+    **dict.fromkeys(('default_scope', '_scope_'), f"'({'|'.join(SCOPES)})'"),
+    **dict.fromkeys(('dtype', 'warp_mode'), r"'[\w.]+'"),
+    **dict(teacher_config="''", trust_remote_code='False'),
+}
 
 
 def read_embedded_config(checkpoint: dict) -> Config:
@@ -143,37 +148,37 @@ def find_code(cfg: Config) -> Iterator[str]:
             yield f'custom_imports = {name!r}'
     for path, node in walk(cfg._cfg_dict):
         for key, value in node.items():
-            text = isinstance(value, str)
             if (
                 re.search(r'[\'"\\]|[^ -~]', str(key))  # MMEngine escapes none
                 or (
-                    key in NAMES
-                    and text
+                    isinstance(value, str)
                     and value not in known
-                    and (path.split('.')[0] in BUILT or _is_code(value))
+                    and _is_code(key, value, path.split('.')[0] in BUILT)
                 )
                 or (
-                    key in ('default_scope', '_scope_')
-                    and value not in (None, *SCOPES)
+                    key in VALUES
+                    and not re.fullmatch(f'None|{VALUES[key]}', repr(value))
                 )
-                or (
-                    key in EVALUATED
-                    and text
-                    and not re.fullmatch(r'[\w.]+', value)
-                )
-                or (key in FORBIDDEN and value)
             ):
                 yield f'{path}.{key} = {value!r}'
 
 
-def _is_code(name):
-    """Whether MMEngine would find something by a name that none registers.
+def _is_code(key, name, built):
+    """Whether a name that none registers may be of code.
 
-    Albumentations' transforms are such names, and what needs a library that
-    is not here.
+    Not where only training needs it, as Albumentations' transforms are, and
+    what is of a library that is not here.
     """
-    known = re.fullmatch(r'\W*|.*\W.*', name) or hasattr(builtins, name)
-    return bool(known or find_spec(name))
+    first, *others = name.split('.')
+    found = (
+        re.fullmatch(r'\w+(\.\w+)*', name)
+        and name.rpartition('.')[2] not in FILES
+        and (first in sys.modules or find_spec(first))
+    )
+    if key not in NAMES:
+        return bool(others and found and key not in ('imports', *VALUES))
+    other = not re.fullmatch(r'\w+', name) or hasattr(builtins, name)
+    return bool(built or found or other)
 
 
 def _list_imports(cfg):

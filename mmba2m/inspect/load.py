@@ -15,7 +15,11 @@ from torch import nn
 from mmba2m import HOSTS
 from mmba2m.checkpoints.checks import check_checkpoint
 from mmba2m.checkpoints.embedded_config import read_embedded_config
-from mmba2m.checkpoints.files import get_weights, load_checkpoint
+from mmba2m.checkpoints.files import (
+    get_weights,
+    load_checkpoint,
+    use_safe_loading,
+)
 from mmba2m.checkpoints.safe_load import no_pickles
 from mmba2m.config_files import complete_scope, read_config
 from mmba2m.data_checks import check_data, check_trained, complete_palette
@@ -92,6 +96,7 @@ def load_network(
     model_cfg = deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:  # as the Runner does
         model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    use_safe_loading()  # networks may load others while they are built
     with no_pickles():
         network = MODELS.build(model_cfg)
     check_checkpoint(network, checkpoint, path, strict=True)

@@ -61,12 +61,16 @@ def test_embedded_config_never_runs(text, named):
             'imports = .os',
         ),
         ("custom_imports = dict(imports='mmba2m.none')", 'imports No module'),
+        # what hosts look up by other keys
+        ("a = dict(type='ConvModule', padding_mode='os.system')", '_mode = '),
+        ("a = [dict(collate_fn='mmengine.utils.misc.os.system')]", 'collate'),
         # what hosts evaluate
         ("a = dict(nms=dict(type='print(1)'))", r'a\.nms\.type = '),
         ("a = dict(type='ToTensor', dtype='float or print(1)')", r'a\.dtype'),
         ("a = dict(warp_mode='print(1)')", r'a\.warp_mode'),
         ("a = dict(teacher_config='evil.py')", 'teacher_config'),
         ('a = dict(trust_remote_code=True)', 'trust_remote_code'),
+        ("a = dict(trust_remote_code='False')", 'trust_remote_code'),
         # what MMEngine does not escape
         ('a = {"b\': print(1), \'c": 1}', 'print'),
         ("a = {'b\\nprint(1)\\n': 1}", r'a\.b'),
@@ -80,7 +84,9 @@ def test_embedded_config_names_no_code_of_others(text, named):
 
 def test_names_that_only_training_needs_are_no_code():
     """As of Albumentations, which looks them up itself."""
-    text = "train_pipeline = [dict(transforms=[dict(type='MotionBlur')])]"
+    text = "train_pipeline = [dict(transforms=[dict(type='MotionBlur')])]\n"
+    text += "train_dataloader = dict(ann_file='test.txt', version='1.0')\n"
+    text += "model = dict(warp_mode='cv2.MOTION_EUCLIDEAN')"
     read = read_embedded_config(embed(text))
     assert read.train_pipeline[0].transforms[0].type == 'MotionBlur'
 

@@ -25,11 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmba2m.checkpoints.files import (
-    check_new_file,
-    use_safe_loading,
-    write_new_file,
-)
+from mmba2m.checkpoints.files import check_new_file, write_new_file
 from mmba2m.inspect import load_network, read_trained
 from mmba2m.inspect.load import find_host
 from mmba2m.models.attentions.ba2m import BA2M
@@ -219,7 +215,6 @@ def main():
     description = args.out.with_name(f'{args.out.name}.json')
     for path in (args.out, description):
         check_new_file(path)
-    use_safe_loading()
     cfg, checkpoint = read_trained(args.model, args.checkpoint)
     path = args.checkpoint or args.model
     model = load_network(cfg, checkpoint, 'cpu', path)
