@@ -1,4 +1,7 @@
-"""Other readings of BA²M's paper, for the study of them."""
+"""Other readings of BA²M's paper, for the study of them.
+
+Registered with force, as one process may import this file twice.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +11,7 @@ from mmba2m.models.attentions import BA2M, RunningBN
 from mmba2m.registry import MODELS
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)
 class OnePlusBA2M(BA2M):
     """``x · (1 + w)`` with weights that sum to 1, as in residual attention.
 
@@ -26,7 +29,7 @@ class OnePlusBA2M(BA2M):
         return torch.where(torch.as_tensor(known), 1 + weights, weights)
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)
 class MapBA2M(BA2M):
     """The SAR kept as a map, with a softmax over the batch per position.
 
@@ -52,7 +55,7 @@ class MapBA2M(BA2M):
         return (x * (strength / normalizer)).to(x.dtype)
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)
 class BatchRenorm(RunningBN):
     """Batch renormalisation (arXiv 1702.03275), the rival of RunningBN.
 
