@@ -165,6 +165,7 @@ def read_validations(
         if not values:
             raise ValueError(
                 f'{work_dir}: no validation has {name!r}; COCO logs none '
-                'where nothing is detected'
+                'where nothing is detected, as after few iterations with a '
+                'score_thr in model.test_cfg'
             )
     return {name: dict(sorted(v.items())) for name, v in found.items()}

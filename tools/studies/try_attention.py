@@ -179,9 +179,14 @@ def conclude(row: report.Row, again: report.Row, metric: str) -> str:
     compared = compare(values, plain)
     if compared is None:
         return f'{row.label}: not trained.'
-    if compared[1] is None:
-        return f'{row.label}: one seed says nothing; take three or more.'
-    mean, half, _ = compared
+    mean, half, differences = compared
+    if half is None or len(differences) < 3:
+        return f'{row.label}: fewer than three seeds say nothing.'
+    if again.values[metric] == plain:
+        return (
+            f'{row.label}: nothing can be said, as plain again is plain to '
+            'the last digit: train longer.'
+        )
     numbers = report.format_difference(values, plain)
     if abs(mean) <= half:
         text = f'no difference can be seen, {numbers}'
@@ -244,10 +249,10 @@ def main(argv: list[str] | None = None) -> int:
         shorten(cfg, share)
         study['seeds'] = list(range(args.seeds))
         print(
-            f'A plain run takes about {hours:.2f} h. Planned: {args.seeds} '
-            f'seeds, {cfg.train_cfg.max_epochs} epochs. An effect is seen '
-            f'beyond {visible_effect(args.seeds):.1f} times the standard '
-            'deviation of what chance makes.'
+            f'A plain run takes about {60 * hours:.1f} min. Planned: '
+            f'{args.seeds} seeds, {cfg.train_cfg.max_epochs} epochs. An '
+            f'effect is seen beyond {visible_effect(args.seeds):.1f} times '
+            'the standard deviation of what chance makes.'
         )
     elif args.budget:
         print('Planned before; the same seeds and schedule go on.')
@@ -255,11 +260,16 @@ def main(argv: list[str] | None = None) -> int:
         write_study(study, cfg, args.config)
     records = out / 'records'
     argv = [str(path), '--results', str(records), '--jobs', str(args.jobs)]
-    failed = run.main([*argv, '--work-dir', str(out / 'runs')])
+    argv += ['--work-dir', str(out / 'runs')]
+    # what plain cannot do, none can
+    failed = run.main([*argv, '--variant', 'plain']) or run.main(argv)
     print(summarise_study(path, records, out))
     print(f'written: {out}/table.md and figure.png')
     return failed
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')

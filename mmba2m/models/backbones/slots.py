@@ -1,5 +1,6 @@
 """The mixin that puts attention modules into a host's backbone."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -54,8 +55,7 @@ class AttentionMixin:
 
     Positions:
 
-    - 'residual': on the residual branch, behind the last norm and in front
-      of the addition of the shortcut.
+    - 'residual': behind the last norm, in front of the addition.
     - 'after_conv1', 'after_conv2', 'after_conv3': behind norm and ReLU of
       that convolution; behind the last one, as 'residual'.
     - 'conv1', 'conv2', 'conv3': in place of that convolution, under its name.
@@ -204,11 +204,16 @@ class _Entry:
         possible = [p for p in positions if p in self.points or p == _STAGE]
         if 'se' in self.points and 'after_conv2' in possible:
             possible.append('se')
-        self.position = cfg.pop('position', None) or positions[0]
+        wanted = cfg.pop('position', None)
+        self.position = wanted or positions[0]
+        names = f'{self.cls.__name__} in {type(backbone).__name__}'
+        if wanted is None and possible == [_STAGE] != [*positions]:
+            self.position = _STAGE
+            warnings.warn(f'{names} goes behind the stages', stacklevel=2)
         if self.position not in possible:
             raise ValueError(
-                f'position of {self.cls.__name__} in {type(block).__name__} '
-                f'must be one of {possible}, got {self.position!r}'
+                f'position of {names}, {type(block).__name__}, must be one '
+                f'of {possible}, got {self.position!r}'
             )
         self.behind_stage = self.position == _STAGE
         self.replaces_conv = self.position in self.points.values()

@@ -195,6 +195,8 @@ def test_exports(base, tmp_path):
 
 # What is refused
 
+RESIDUAL = dict(type='SE', position='residual')
+
 
 @both_hosts
 @pytest.mark.parametrize(
@@ -213,7 +215,7 @@ def test_exports(base, tmp_path):
             'rfp_inplanes',
         ),
         *(
-            (f'mmdet.{n}', dict(type='SE'), dict(depth=50), "'after_stage'.")
+            (f'mmdet.{n}', RESIDUAL, dict(depth=50), "'after_stage'.")
             for n in ('Res2Net', 'ResNeSt')
         ),
     ],
@@ -221,6 +223,14 @@ def test_exports(base, tmp_path):
 def test_what_does_not_fit_is_named(base, attention, cfg, message):
     with pytest.raises(ValueError, match=message):
         build(base, attention, **cfg)
+
+
+@both_hosts
+def test_without_a_place_in_blocks_it_goes_behind_the_stages():
+    attention = dict(type='SE', stages=(False, True, False, True))
+    with pytest.warns(match='SE in AttentionRes2Net goes behind the stages'):
+        network = build('mmdet.Res2Net', attention, depth=50)
+    assert network.attention_names == ['layer2.se_layer', 'layer4.se_layer']
 
 
 @both_hosts

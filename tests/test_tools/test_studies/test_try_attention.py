@@ -152,5 +152,13 @@ def test_table_and_sentences(tool, study_tools, tmp_path, monkeypatch, capsys):
 
     assert tool.main([*args, '--seeds', '4']) == 0  # goes on
     assert '| SE | 4 |' in (out / 'table.md').read_text()
+    rows = [tool.report.Row('SE', None, None, {'m': {0: 1.0, 1: 2.0, 2: 2.0}})]
+    rows[0].reference = {'m': {0: 0.5, 1: 1.0, 2: 1.0}}
+    again = tool.report.Row('again', None, None, rows[0].reference)
+    text = tool.conclude(rows[0], again, 'm')
+    assert 'nothing can be said, as plain again is plain' in text
+    del rows[0].values['m'][2]
+    assert 'fewer than three' in tool.conclude(rows[0], again, 'm')
+
     with pytest.raises(ValueError, match='has changed since'):
         tool.main([*args, '--cfg-options', 'train_cfg.max_epochs=3'])
