@@ -218,7 +218,9 @@ class _HookLast:
 
     def __call__(self, block, inputs):
         self.hook.size = inputs[1] if len(inputs) > 1 else None
-        layer = block.get_submodule(self.name)
+        layer = block
+        for name in self.name.split('.'):  # torch 2.1 compiles no more
+            layer = getattr(layer, name)
         if layer is not self.layer:
             layer.register_forward_hook(self.hook)
             self.layer = layer
