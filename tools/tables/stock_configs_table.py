@@ -60,6 +60,8 @@ def add_lines(path: str, folder: Path) -> Config:
 def shrink(cfg: Config, args: argparse.Namespace) -> None:
     """Makes a training of it that a CPU does in minutes, from scratch."""
     prepare_network(cfg.model)
+    # as small images have any size, which CSPNeXt does not join
+    cfg.model.data_preprocessor.pad_size_divisor = 32
     step = dict(type='Resize', scale=(args.size,) * 2, keep_ratio=True)
     load = dict(type='LoadAnnotations', with_bbox=True, with_mask=False)
     load['with_mask'] = 'mask_head' in cfg.model.get('roi_head', {})
