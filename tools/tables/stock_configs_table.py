@@ -25,7 +25,7 @@ CONFIGS = [
     'regnet/retinanet_regnetx-800MF_fpn_1x_coco.py',
     'yolox/yolox_tiny_8xb8-300e_coco.py',
     'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
-    'resnest/cascade-rcnn_s50_fpn_syncbn-backbone+head_ms-range-1x_coco.py',
+    'yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py',
     'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
 ]
 BATCH = 2
