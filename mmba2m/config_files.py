@@ -3,10 +3,10 @@
 MMEngine finds ``mmdet::…`` and its like, and no package beside its own.
 """
 
-import re
-import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ CLASSIFIERS = (
 )
 #: what names a class in configs
 _KEYS = ('type', 'base', 'norm_layer', 'runner_type')
-_REGISTRY = re.compile(r'\w+\.registry').fullmatch
 
 
 def config_root() -> Path:
@@ -102,11 +101,26 @@ def complete_scope(cfg: Config) -> Config:
     return cfg
 
 
+def list_registries() -> Iterator[Registry]:
+    """Yields the registries of MMEngine and the hosts, and their children."""
+    for name in ('mmengine', *HOSTS):
+        for registry in vars(import_module(f'{name}.registry')).values():
+            if type(registry) is Registry:
+                # some of the hosts' are without a parent
+                yield from (registry, *registry.children.values())
+
+
+def path_of(cls: Any) -> str:
+    """Gives the path of a class, as lazy configs have it."""
+    module = getattr(cls, '__module__', None)
+    return f'{module}.{getattr(cls, "__name__", None)}'
+
+
 def _name_classes(node: Any, names: dict[Any, str]) -> None:
     children = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in children:
         if key in _KEYS and hasattr(value, '__name__'):
-            path = f'{value.__module__}.{value.__name__}'
+            path = path_of(value)
             if path.startswith('mmcv.ops.'):  # are looked up there
                 path = value.__name__
             node[key] = names.get(value, path)
@@ -121,9 +135,7 @@ def _list_names(scope: str | None) -> dict[Any, str]:
     name.
     """
     names, short = {}, {}
-    modules = [m for name, m in sys.modules.items() if _REGISTRY(name)]
-    registries = [r for m in modules for r in [*vars(m).values()]]
-    registries = [r for r in registries if isinstance(r, Registry)]
+    registries = [*list_registries()]
     for known in ('mmengine', scope):
         for registry in registries:
             for name, cls in registry.module_dict.items():

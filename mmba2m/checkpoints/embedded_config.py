@@ -11,9 +11,9 @@ from typing import Any
 
 from mmcv import ops
 from mmengine.config import Config
-from mmengine.registry import Registry
 
 from mmba2m import HOSTS
+from mmba2m.config_files import list_registries, path_of
 
 #: what such a config may be of, and import
 SCOPES = ('mmba2m', 'mmengine', 'mmcv', *HOSTS)
@@ -118,21 +118,6 @@ def walk(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
         children = enumerate(node)
     for key, child in children:
         yield from walk(child, f'{path}.{key}' if path else str(key))
-
-
-def list_registries() -> Iterator[Registry]:
-    """Yields the registries of MMEngine and the hosts, and their children."""
-    for name in ('mmengine', *HOSTS):
-        for registry in vars(import_module(f'{name}.registry')).values():
-            if type(registry) is Registry:
-                # some of the hosts' are without a parent
-                yield from (registry, *registry.children.values())
-
-
-def path_of(cls: Any) -> str:
-    """Gives the path of a class, as lazy configs have it."""
-    module = getattr(cls, '__module__', None)
-    return f'{module}.{getattr(cls, "__name__", None)}'
 
 
 def find_code(cfg: Config) -> Iterator[str]:

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 
+from mmba2m.config_files import list_registries, path_of
 from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.models.attentions.names import find_attention
 from mmba2m.models.backbones.attention_backbone import (
@@ -17,7 +18,7 @@ from mmba2m.models.backbones.ba2m_stages import BA2MStagesMixin
 from mmba2m.models.backbones.slots import AttentionMixin, to_entries
 from mmba2m.models.necks import AttentionMaps
 
-from .embedded_config import list_registries, path_of, walk
+from .embedded_config import walk
 
 _PACKAGE = 'mmba2m'
 

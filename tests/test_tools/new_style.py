@@ -2,7 +2,7 @@
 
 from mmengine.config import Config
 
-from mmba2m.checkpoints.embedded_config import list_registries
+from mmba2m.config_files import list_registries
 
 DROPPED = ('custom_imports', 'default_scope', 'runner_type')
 

@@ -2,11 +2,11 @@
 
 import math
 import time
+from copy import deepcopy
 from pathlib import Path
 from statistics import median
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 from scipy.stats import t
 
 from mmba2m.registry import RUNNERS
@@ -16,12 +16,12 @@ SHORTEST = 0.25  #: share of the schedule that a budget may leave
 
 def time_run(cfg: Config, work_dir: Path) -> float:
     """Measures the seconds of a whole plain run, from a few iterations."""
-    cfg = Config(dict(cfg), filename=cfg.filename)
+    cfg = deepcopy(cfg)  # the Runner completes it
     cfg.update(work_dir=str(work_dir), experiment_name='time', load_from=None)
     cfg.setdefault('runner_type', 'mmba2m.Runner')
     runner = RUNNERS.build(cfg)
     train, val = (
-        Runner.build_dataloader(loader)
+        runner.build_dataloader(loader)
         for loader in (cfg.train_dataloader, cfg.val_dataloader)
     )
     runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)

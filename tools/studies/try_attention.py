@@ -11,6 +11,7 @@ import argparse
 import inspect
 import os
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
@@ -104,7 +105,7 @@ def make_variant(cfg: Config, name: str) -> dict:
         and not hasattr(cls, 'frozen_norm_cfg')
     ):  # a batch norm would keep its initial statistics
         options[f'{slot}.norm_cfg.type'] = 'mmba2m.RunningBN'
-    changed = Config(dict(cfg))
+    changed = deepcopy(cfg)
     changed.merge_from_dict(options)
     build_on_meta(changed)
     return dict(label=name, options=options)
@@ -214,8 +215,8 @@ def summarise_study(path: Path, records: Path, out: Path) -> str:
     metric = study.metrics[0].name
     lines = [f'# {study.title}', '', report.format_table(study, rows), '']
     compared = compare(again.values[metric], again.reference[metric])
-    if compared and len(compared[2]) > 1:
-        spread = summarise(compared[2])[1]
+    spread = compared and summarise(compared[2])[1]
+    if spread:  # of several seeds, and not all the same
         needed = visible_effect(len(compared[2])) * spread
         lines += [
             f'Chance alone makes differences of ±{spread:.2f} between two '

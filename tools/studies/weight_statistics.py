@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+import readings  # noqa: F401 (registers what study files name)
 import torch
 import torch.nn.functional as F
 from mmengine.config import DictAction
