@@ -157,10 +157,14 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.variant is not None and args.seed is not None:
         return do_run(runs[0])
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
     todo = [run for run in runs if not run.record.is_file()]
-    return int(not do_all(todo, argv, args.jobs))
+    numbers = signal.SIGINT, signal.SIGTERM
+    handlers = [signal.signal(number, _stop) for number in numbers]
+    try:
+        return int(not do_all(todo, argv, args.jobs))
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
 
 
 def _stop(*_):

@@ -127,11 +127,7 @@ def pool(toy, study_tools, monkeypatch):
     results.mkdir()
     command = [sys.executable, '-c', CHILD, str(results)]
     monkeypatch.setattr(module, 'COMMAND', command)
-    numbers = signal.SIGINT, signal.SIGTERM
-    handlers = [signal.getsignal(number) for number in numbers]
-    yield module.main
-    for number, handler in zip(numbers, handlers, strict=True):
-        signal.signal(number, handler)
+    return module.main
 
 
 def test_finished_runs_are_skipped_and_a_failing_one_stops_no_other(
@@ -149,7 +145,7 @@ def test_finished_runs_are_skipped_and_a_failing_one_stops_no_other(
     assert f'FAILED, see {log}: what broke' in text
     assert (
         'toy, plain, seed 0: start' in text
-        and 'toy, last; 3 of 3, about 0.0 h left\n' in text
+        and '; 3 of 3, about 0.0 h left\n' in text
     )
     began = {path.name for path in (toy.folder / 'results').glob('*')}
     assert began == {'toy', 'bad', 'plain', 'last'}
@@ -180,11 +176,13 @@ def test_stop_ends_what_runs(toy, pool):
             time.sleep(0.005)
         os.kill(os.getpid(), signal.SIGTERM)
 
+    handler = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=stop)
     thread.start()
     with pytest.raises(SystemExit, match='the same command goes on'):
         pool(toy.args(path))
     thread.join()
+    assert signal.getsignal(signal.SIGTERM) == handler
     assert not (toy.folder / 'results/plain').exists()
 
 
