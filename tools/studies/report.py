@@ -24,7 +24,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     text = 'folder of the records, docs/studies by default'
     add('--results', type=Path, default=ROOT / 'docs/studies', help=text)
     add('--page', type=Path, help='page whose tables are written anew')
-    return parser.parse_args(argv)
+    text = (
+        'print the median over seeds of each best epoch, as the BA²M paper '
+        'reports: what is chosen on the test set is too high'
+    )
+    add('--best-epoch', action='store_true', help=text)
+    args = parser.parse_args(argv)
+    if args.best_epoch and args.page:
+        parser.error('--best-epoch is printed, and written into no page')
+    return args
 
 
 @dataclass
@@ -44,9 +52,16 @@ class Row:
 
 
 def collect_rows(
-    study: Study, records: dict[str, dict[int, dict]]
+    study: Study, records: dict[str, dict[int, dict]], best: bool = False
 ) -> list[Row]:
-    """Collects the rows of the table from what ``read_records`` has read."""
+    """Collects the rows of the table from what ``read_records`` has read.
+
+    Args:
+        study: The study.
+        records: Its records, by variant and seed.
+        best: Whether to take each run's best validation instead of its last.
+            Other evaluations are of the last. Defaults to False.
+    """
     rows = []
     for variant in study.variants.values():
         own = [] if variant.records_of else variant.evaluations
@@ -58,6 +73,9 @@ def collect_rows(
                 found = record['metrics']
                 if name is not None:
                     found = record['evaluations'][name]
+                elif best:
+                    steps = record['by_step'].items()
+                    found = {key: max(s.values()) for key, s in steps}
                 for metric in study.metrics:
                     value = metric.scale * found[metric.name]
                     values[metric.name][seed] = value
@@ -77,11 +95,12 @@ def collect_rows(
     return rows
 
 
-def format_table(study: Study, rows: list[Row]) -> str:
-    """Writes the table in Markdown."""
+def format_table(study: Study, rows: list[Row], best: bool = False) -> str:
+    """Writes the table in Markdown, of medians if ``best``."""
     heads = ['variant', 'seeds']
+    kind = 'median of the best epochs' if best else 'mean ± std'
     for metric in study.metrics:
-        heads += [f'{metric.label}: mean ± std', 'difference, 95 % interval']
+        heads += [f'{metric.label}: {kind}', 'difference, 95 % interval']
     costly = any(row.costs for row in rows)
     if costly:
         heads += ['parameters', 'multiply-adds, 10⁶', 'training step']
@@ -91,7 +110,8 @@ def format_table(study: Study, rows: list[Row]) -> str:
         planned = len(row.variant.seeds)
         cells = [row.label, f'{found}' + f' of {planned}' * (found < planned)]
         for name, values in row.values.items():
-            cells += [format_mean(values), '']
+            middle = f'{median(values.values()):.2f}' if values else '–'
+            cells += [middle if best else format_mean(values), '']
             if row.reference is not None:
                 cells[-1] = format_difference(values, row.reference[name])
         if costly:
@@ -167,7 +187,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     for path in args.studies:
         study = load_study(path)
-        rows = collect_rows(study, read_records(args.results, study))
+        records = read_records(args.results, study)
+        if args.best_epoch:
+            rows = collect_rows(study, records, best=True)
+            print(f'{study.title}\n\n{format_table(study, rows, best=True)}\n')
+            continue
+        rows = collect_rows(study, records)
         folder = args.results / study.name
         drawn = draw(study.metrics, rows, folder / 'figure')
         if args.page is None:

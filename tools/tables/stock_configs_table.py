@@ -3,6 +3,7 @@
 Six detectors of MMDetection, each with another backbone, are trained for a
 few iterations at a small size, with the lines of the page and the config's own
 optimizer. From scratch, as nothing is downloaded: so their norms are trained.
+With ``--thin``, two with a pre-trained ResNet whose norms stay frozen as well.
 """
 
 import argparse
@@ -28,6 +29,9 @@ CONFIGS = [
     'yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py',
     'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
 ]
+#: with a pre-trained ResNet-50 of half the width
+FROZEN = [CONFIGS[0], 'retinanet/retinanet_r50_fpn_1x_coco.py']
+THIN = dict(depth=50, stem_channels=64, base_channels=32, style='caffe')
 BATCH = 2
 #: images whose SARs are compared
 IMAGES = 16
@@ -40,7 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--iterations', type=int, default=200, help='200 by default')
     text = 'longer side of the images, 128 by default'
     add('--size', type=int, default=128, help=text)
-    add('--configs', nargs='+', default=CONFIGS, help='below mmdet::')
+    add('--configs', nargs='*', default=CONFIGS, help='below mmdet::')
+    text = 'ResNet-50 of half the width, as in configs/studies'
+    add('--thin', type=Path, help=text)
     add('--page', type=Path, default=PAGE, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -57,9 +63,17 @@ def add_lines(path: str, folder: Path) -> Config:
     return Config.fromfile(folder / 'config.py')
 
 
+def take_thin(model: dict, checkpoint: Path) -> None:
+    """Gives a detector the ResNet of half the width."""
+    init = dict(type='Pretrained', checkpoint=str(checkpoint))
+    model.backbone.update(THIN, init_cfg=init)
+    model.neck.in_channels = [128, 256, 512, 1024]
+    pixels = dict(mean=[104, 117, 123], std=[1, 1, 1], bgr_to_rgb=False)
+    model.data_preprocessor.update(pixels)
+
+
 def shrink(cfg: Config, args: argparse.Namespace) -> None:
-    """Makes a training of it that a CPU does in minutes, from scratch."""
-    prepare_network(cfg.model)
+    """Makes a training of it that a CPU does in minutes."""
     # as small images have any size, which CSPNeXt does not join
     cfg.model.data_preprocessor.pad_size_divisor = 32
     step = dict(type='Resize', scale=(args.size,) * 2, keep_ratio=True)
@@ -91,11 +105,11 @@ def shrink(cfg: Config, args: argparse.Namespace) -> None:
     cfg.runner_type, cfg.data_checks = 'mmba2m.Runner', False
 
 
-def prepare_network(node: dict) -> None:
-    """Takes out what would be downloaded and is frozen, and most regions."""
-    if 'checkpoint' in (node.get('init_cfg') or ()):
+def prepare_network(node: dict, frozen: bool) -> None:
+    """Takes out most regions, and what would be downloaded or is frozen."""
+    if not frozen and 'checkpoint' in (node.get('init_cfg') or ()):
         node.pop('init_cfg')
-    if 'frozen_stages' in node:
+    if not frozen and 'frozen_stages' in node:
         node.update(norm_eval=False, frozen_stages=-1)
     if node.get('type') == 'SyncBN':
         node['type'] = 'BN'
@@ -104,15 +118,20 @@ def prepare_network(node: dict) -> None:
     for child in node.values():
         for one in child if isinstance(child, list) else [child]:
             if isinstance(one, dict):
-                prepare_network(one)
+                prepare_network(one, frozen)
 
 
-def measure(path: str, args: argparse.Namespace) -> list[str]:
-    """Trains one config, and gives its row."""
+def measure(
+    path: str, args: argparse.Namespace, thin: Path | None = None
+) -> list[str]:
+    """Trains one config, from scratch or from weights, and gives its row."""
     with tempfile.TemporaryDirectory() as folder:
         cfg = add_lines(path, Path(folder))
         base = cfg.model.backbone.base
         cfg.work_dir = folder
+        if thin:
+            take_thin(cfg.model, thin)
+        prepare_network(cfg.model, frozen=bool(thin))
         shrink(cfg, args)
         val = cfg.pop('val_dataloader')
         runner = RUNNERS.build(cfg)
@@ -123,7 +142,7 @@ def measure(path: str, args: argparse.Namespace) -> list[str]:
         sars = [a.sar for a in collect_attention(model, inputs).values()]
     spread = ' '.join(f'{sar.std():.4f}' for sar in sars)
     level = ' '.join(f'{sar.mean():.2f}' for sar in sars)
-    name = type(model).__name__
+    name = type(model).__name__ + ', norms frozen' * bool(thin)
     lines = f"`base='{base}'`"
     loss = f'{losses[0]:.2f} → {losses[-20:].mean():.2f}'
     print(f'{path}: {loss}; {spread}; {level}', flush=True)
@@ -136,6 +155,8 @@ def main(argv: list[str] | None = None) -> None:
         ['over', 'detector', 'its line', 'loss', 'SD of the SARs', 'mean']
     ]
     cells += [measure(path, args) for path in args.configs]
+    if args.thin:
+        cells += [measure(path, args, args.thin) for path in FROZEN]
     found = describe_environment()
     names = [
         name for name in found if name.startswith(('torch', 'onedl', 'mm'))

@@ -63,6 +63,28 @@ def test_table_by_hand(write, report):
     assert '| plain | 1 | 40.00 |  |' in table
 
 
+def test_best_epochs_are_a_switch(write, study_tools, toy, capsys):
+    for variant, offset in (('plain', 0), ('ba2m', 3)):
+        for seed, best in enumerate((70.0, 90.0, 74.0)):
+            steps = {'1': best + offset, '2': 50.0}
+            by_step = {'accuracy/top1': steps}
+            write(variant, {seed: 50.0}, by_step=by_step)
+    report = study_tools['report']
+    args = [str(toy.write(seeds=[0, 1, 2])), '--best-epoch']
+    args += ['--results', str(toy.folder / 'results')]
+    report.main(args)
+    lines = capsys.readouterr().out.splitlines()
+    assert '| accuracy, %: median of the best epochs |' in lines[2]
+    # another seed is the median than the mean; evaluations are of the last
+    assert lines[4:7] == [
+        '| plain | 3 | 74.00 |  |',
+        '| BA²M | 3 | 77.00 | +3.00 (+3.00 to +3.00) |',
+        '| BA²M; off | 3 | 40.00 | −38.00 (−64.29 to −11.71) |',
+    ]
+    with pytest.raises(SystemExit):
+        report.main([*args, '--page', 'docs/study.md'])
+
+
 def test_table_says_what_is_missing(write, report):
     assert '| BA²M | 0 of 3 | – | – |' in report(seeds=[0, 1, 2])[2]
     write('ba2m', {1: 81.0, 2: 82.0})
