@@ -11,10 +11,34 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 
 
-def read_version():
-    """Reads the version without importing the package (and torch)."""
-    text = (ROOT / 'mmba2m/version.py').read_text(encoding='utf-8')
-    return re.search(r"__version__ = '(.+)'", text).group(1)
+def find(pattern, name):
+    """Finds in a file what the only group of a pattern matches, or None."""
+    found = re.search(pattern, (ROOT / name).read_text('utf-8'), re.M)
+    return found and found.group(1)
+
+
+# without importing the package (and torch)
+version = find("^__version__ = '(.+)'", 'mmba2m/version.py')
+# what names the repository's address; nothing else does
+repository = find('^repository-code: *(.+)', 'CITATION.cff')
+
+
+def read_description():
+    """Reads README.md for a package index, where no file lies beside it.
+
+    Links and pictures become those of the release in the repository. If it
+    has no address, links become their text and pictures are left out.
+    """
+
+    def complete(match):
+        picture, text, path = match.groups()
+        if not repository:
+            return '' if picture else text
+        kind = 'raw' if picture else 'blob'
+        return f'{picture}[{text}]({repository}/{kind}/v{version}/{path})'
+
+    links = r'(!?)\[([^]]*)\]\((?!https:|#)(.+?)\)'
+    return re.sub(links, complete, (ROOT / 'README.md').read_text('utf-8'))
 
 
 def read_requirements(name):
@@ -56,7 +80,14 @@ class BuildWithMim(build_py):
             shutil.copy(source, target)
 
 
-readme = ROOT / 'README.md'
+urls = {'Paper': 'https://arxiv.org/abs/2103.15099'}
+if repository:
+    urls |= {
+        'Source': repository,
+        'Documentation': f'{repository}/blob/v{version}/docs/index.md',
+        'Issues': f'{repository}/issues',
+        'Changelog': f'{repository}/blob/v{version}/CHANGELOG.md',
+    }
 extras = {
     name: read_requirements(f'{name}.txt')
     for name in ('analysis', 'docs', 'export', 'lint', 'notebook', 'tests')
@@ -64,17 +95,21 @@ extras = {
 
 setup(
     name='mmba2m',
-    version=read_version(),
+    version=version,
     description='BA2M, the batch-aware attention module, for MMDetection '
     'and MMPretrain',
-    long_description=readme.read_text('utf-8') if readme.exists() else '',
+    long_description=read_description(),
     long_description_content_type='text/markdown',
+    project_urls=urls,
     author='The mmba2m contributors',
     license='Apache-2.0',
-    keywords='computer vision, attention, object detection',
+    keywords='computer vision, attention, batch-aware attention, BA2M, '
+    'object detection, image classification, OpenMMLab, MMDetection, '
+    'MMPretrain, PyTorch',
     classifiers=[
         'Development Status :: 4 - Beta',
-        'Operating System :: OS Independent',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
         'Programming Language :: Python :: 3',
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
@@ -84,6 +119,7 @@ setup(
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['mmba2m', 'mmba2m.*']),
     cmdclass={'build_py': BuildWithMim},
+    entry_points=dict(console_scripts=['mmba2m = mmba2m.__main__:main']),
     install_requires=read_requirements('runtime.txt'),
     # One stack or the other, never both: they install the same modules.
     extras_require={

@@ -1,17 +1,15 @@
-"""``python -m mmba2m``: a report on the environment, to paste into an issue.
+"""The command ``mmba2m``, which is ``python -m mmba2m``.
 
-``python -m mmba2m check CONFIG`` checks the data of a config instead,
-``python -m mmba2m config NAME`` prints where a config of ours is installed,
-without a name the names of all.
-
-What may be broken is imported in other processes only.
+Its report on the environment is for pasting into an issue: what may be broken
+is imported in other processes only.
 """
 
+import os
 import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +22,37 @@ EXTRAS = dict(
     analysis=('t-SNE', ['sklearn']),
     export=('export to ONNX', ['onnx', 'onnxruntime']),
 )
+#: what the command calls the tools, by their files below ``tools/``
+TOOLS = dict(
+    train='train.py',
+    test='test.py',
+    image_demo='image_demo.py',
+    demo='demo.py',
+    dist_train='dist_train.sh',
+    dist_test='dist_test.sh',
+    slurm_train='slurm_train.sh',
+    slurm_test='slurm_test.sh',
+    curves='analysis_tools/curves.py',
+    tsne='analysis_tools/tsne.py',
+    visualize_weights='analysis_tools/visualize_weights.py',
+    benchmark='benchmark/benchmark_backbone.py',
+    make_shapes='dataset_converters/make_shapes.py',
+    pascal_voc_instances='dataset_converters/pascal_voc_instances.py',
+    export='deployment/export.py',
+    publish='model_converters/publish_model.py',
+    resnet_to_ba2m='model_converters/resnet_to_ba2m.py',
+    strip='model_converters/strip_ba2m.py',
+    try_attention='studies/try_attention.py',
+)
+USAGE = f"""usage: mmba2m [COMMAND …], which is python -m mmba2m
+
+  env             report on the environment, also without a command
+  check CONFIG    what is in the data of a config, and what is wrong
+  config [NAME]   where a config of ours is installed; the names of all
+  TOOL …          run a tool; with --help it shows its options
+
+tools: {', '.join(TOOLS)}
+"""
 TIMEOUT = 300
 #: what is run in a process of its own; the last line is what it finds
 CHECKS = {
@@ -128,7 +157,7 @@ def report(checks: dict[str, tuple[bool, str]]) -> Iterator[str]:
         yield f'| {feature} | {"no" if problem else "yes"} | {problem or ""} |'
 
 
-def main() -> int:
+def report_environment() -> int:
     """Prints the report.
 
     Returns:
@@ -142,22 +171,53 @@ def main() -> int:
     return 0 if installed and not broken else 1
 
 
+def run_tool(name: str, args: Sequence[str]) -> None:
+    """Lets a tool take the place of this process, so that signals reach it.
+
+    Args:
+        name: One of :data:`TOOLS`.
+        args: Its arguments.
+
+    Raises:
+        FileNotFoundError: If this package was installed without tools.
+    """
+    from .config_files import config_root
+
+    path = str(config_root() / 'tools' / TOOLS[name])
+    program = 'bash' if path.endswith('.sh') else sys.executable
+    os.environ.setdefault('PYTHON', sys.executable)  # for the scripts
+    os.execvp(program, [program, path, *args])
+
+
+def main(argv: Sequence[str] | None = None) -> int | str:
+    """Runs the command.
+
+    Args:
+        argv: What follows its name; by default that of ``sys.argv``.
+
+    Returns:
+        The exit status, or what is wrong.
+    """
+    name, *args = (sys.argv[1:] if argv is None else argv) or ['env']
+    try:
+        if name == 'env' and not args:
+            return report_environment()
+        if name == 'config' and len(args) < 2:
+            from .config_files import find_config, list_configs
+
+            print(*[*map(find_config, args)] or list_configs(), sep='\n')
+            return 0
+        if name == 'check':  # where what configs name is registered
+            command = [sys.executable, '-m', 'mmba2m.data_checks.command']
+            os.execvp(sys.executable, [*command, *args])
+        if name in TOOLS:
+            run_tool(name, args)
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    wants_help = name in ('-h', '--help')
+    print(USAGE, end='', file=sys.stdout if wants_help else sys.stderr)
+    return 0 if wants_help else 2
+
+
 if __name__ == '__main__':
-    if sys.argv[1:2] == ['check']:
-        from .data_checks.command import main as check
-
-        sys.exit(check(sys.argv[2:]))
-    if sys.argv[1:2] == ['config'] and len(sys.argv) < 4:
-        from .config_files import find_config, list_configs
-
-        try:
-            found = [*map(find_config, sys.argv[2:])] or list_configs()
-            print(*found, sep='\n')
-        except (FileNotFoundError, ValueError) as error:
-            sys.exit(str(error))
-        sys.exit()
-    if sys.argv[1:]:
-        usage = 'usage: python -m mmba2m [check CONFIG | config [NAME]]'
-        print(usage, file=sys.stderr)
-        sys.exit(0 if sys.argv[1] in ('-h', '--help') else 2)
     sys.exit(main())

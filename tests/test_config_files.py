@@ -1,7 +1,5 @@
-"""Our configs by name: paths, the command, MMPretrain, the inferencers."""
+"""Our configs by name: paths, MMPretrain, the inferencers."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -39,19 +37,6 @@ def test_in_a_wheel_and_without_configs(tmp_path, monkeypatch):
     path = package / '.mim/configs/demo/mine.py'
     path.touch()
     assert find_config('mine') == path
-
-
-def test_the_command(monkeypatch, capsys):
-    def call(*args):
-        monkeypatch.setattr(sys, 'argv', ['mmba2m', 'config', *args])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_module('mmba2m.__main__', run_name='__main__')
-        return end.value.code, capsys.readouterr().out.splitlines()
-
-    assert call(NAME) == (None, [str(find_config(NAME))])
-    assert call()[1] == list(list_configs())
-    assert call('no')[0].startswith("there is no config 'no'")
-    assert call('a', 'b')[0] == 2
 
 
 @needs_mmpretrain

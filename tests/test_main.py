@@ -98,7 +98,7 @@ def main(monkeypatch, capsys):
         monkeypatch.setattr(
             __main__, 'run_checks', lambda: {**found, **checks}
         )
-        status = __main__.main()
+        status = __main__.main([])
         text = capsys.readouterr().out
         features = rows(text)
         return status, text, features['detection'], features['classification']

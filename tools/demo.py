@@ -18,9 +18,9 @@ from mmcv.ops import get_compiling_cuda_version
 from torchvision.io import read_image
 from torchvision.utils import save_image
 
-ROOT = Path(__file__).resolve().parent.parent
+TOOLS = Path(__file__).parent
 WORK_DIR = 'work_dirs/demo'
-CONFIG = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
+CONFIG = 'mmba2m::demo/faster-rcnn_ba2m-r18_fpn_shapes'
 DATA = os.environ.get('SHAPES_ROOT', 'data/shapes')
 
 
@@ -35,13 +35,13 @@ def parse_args():
 
 def run(tool, *args):
     """Runs a tool of this repository, and shows its command."""
-    command = [f'tools/{tool}.py', *map(str, args)]
+    command = [f'{TOOLS / tool}.py', *map(str, args)]
     print(f'\n$ python {" ".join(command)}', flush=True)
     env = dict(os.environ)
     if get_compiling_cuda_version() == 'not available':
         env['CUDA_VISIBLE_DEVICES'] = ''  # mmcv's ops are for the CPU only
     command = [sys.executable, *command]
-    if subprocess.run(command, cwd=ROOT, env=env, check=False).returncode:
+    if subprocess.run(command, env=env, check=False).returncode:
         sys.exit(f'demo: {tool}.py failed, see above')
 
 
@@ -76,7 +76,7 @@ def main():
     args = parse_args()
     work_dir = Path(args.work_dir)
     options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-    with cleared(ROOT / work_dir):
+    with cleared(work_dir):
         demo(work_dir, options)
 
 
@@ -85,25 +85,25 @@ def demo(work_dir, options):
     run('dataset_converters/make_shapes', DATA)
     run('train', CONFIG, '--work-dir', work_dir, *options)
     checkpoint = max(
-        (ROOT / work_dir).glob('epoch_*.pth'),
+        work_dir.glob('epoch_*.pth'),
         key=lambda path: path.stat().st_mtime,
     )
-    checkpoint = checkpoint.replace(ROOT / work_dir / 'demo.pth')
+    checkpoint = checkpoint.replace(work_dir / 'demo.pth')
     places = '--work-dir', work_dir / 'test', '--show-dir', 'detections'
     run('test', CONFIG, work_dir / checkpoint.name, *places, *options)
     run('analysis_tools/curves', work_dir, '--out', work_dir / 'curves.png')
-    shown = next((ROOT / work_dir / 'test').glob('*/detections'))
-    tile(shown, ROOT / work_dir / 'detections.png')
-    (found,) = (ROOT / work_dir / 'test').glob('*/*.json')
+    shown = next((work_dir / 'test').glob('*/detections'))
+    tile(shown, work_dir / 'detections.png')
+    (found,) = (work_dir / 'test').glob('*/*.json')
     metrics = json.loads(found.read_text())
-    log = next((ROOT / work_dir).glob('*/*.log'))
+    log = next(work_dir.glob('*/*.log'))
     minutes = (time.time() - start) / 60
     print(f"""
 AP          {metrics['coco/bbox_mAP']:.3f}
 AP50        {metrics['coco/bbox_mAP_50']:.3f}
 minutes     {minutes:.1f}
 checkpoint  {work_dir / checkpoint.name}
-log         {work_dir / log.relative_to(ROOT / work_dir)}
+log         {log}
 curves      {work_dir / 'curves.png'}
 detections  {work_dir / 'detections.png'}""")
 

@@ -1,6 +1,7 @@
-"""``python -m mmba2m check CONFIG``: what is in data, and what is wrong."""
+"""``mmba2m check CONFIG``: what is in data, and what is wrong."""
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,9 +17,7 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Checks all data of a config, and returns 1 if there is an error."""
-    parser = argparse.ArgumentParser(
-        'python -m mmba2m check', description=__doc__
-    )
+    parser = argparse.ArgumentParser('mmba2m check', description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--cfg-options',
@@ -62,3 +61,7 @@ def summarize(name: str, data: Data) -> list[str]:
     for label, key in enumerate(data.classes or sorted(data.kept)):
         lines.append(f'    {label} {key}: {data.kept[key]}')
     return lines
+
+
+if __name__ == '__main__':
+    sys.exit(main())

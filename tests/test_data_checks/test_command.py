@@ -1,7 +1,5 @@
-"""``python -m mmba2m check``, and colours for classes that have none."""
+"""``mmba2m check``, and colours for classes that have none."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -56,13 +54,6 @@ def test_each_finding_has_a_line(config, capsys):
     assert 'train_dataloader: CocoDataset' in lines[3]
 
 
-def test_the_package_has_the_command(config, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['mmba2m', 'check', config])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_module('mmba2m', run_name='__main__')
-    assert end.value.code == 0
-
-
 def test_palettes_that_are_too_short_are_left_to_the_host():
     classes = tuple(f'part{i}' for i in range(100))
     leaf = dict(type='mmdet.CocoDataset', metainfo=dict(classes=classes))
@@ -106,12 +97,3 @@ def test_a_config_that_is_not_there(capsys):
         main(['nowhere.py'])
     assert end.value.code == 2
     assert 'nowhere.py' in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.mark.parametrize('word, code', [('--help', 0), ('chek', 2)])
-def test_other_words_are_no_report(word, code, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['mmba2m', word])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_module('mmba2m', run_name='__main__', alter_sys=False)
-    assert end.value.code == code
-    assert 'usage: python -m mmba2m' in capsys.readouterr().err

@@ -31,6 +31,7 @@ from tool_runs import isolate_mmengine
 from torch import nn
 
 from mmba2m import HOSTS
+from mmba2m.__main__ import TOOLS
 from mmba2m.engine.cli import load_config
 
 HOW = (
@@ -95,6 +96,9 @@ def check_command(words, monkeypatch):
         makefile = (ROOT / 'Makefile').read_text()
         targets = re.findall(r'^([a-z]+):', makefile, re.M)
         assert {arg for arg in args if '=' not in arg} <= set(targets)
+    elif command == 'mmba2m':
+        if args[:1] and args[0] not in ('check', 'config'):
+            check_tool(f'tools/{TOOLS[args[0]]}', args[1:], monkeypatch)
     elif command in SCRIPTS:
         tool, own = SCRIPTS[command]
         del args[own]

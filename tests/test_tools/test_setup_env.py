@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -113,23 +112,3 @@ def test_pins_meet_the_direct_requirements(stack):
     for requirement in requirements('runtime.txt'):
         assert not requirement.specifier
         assert not re.match('(onedl-)?mm', requirement.name)
-
-
-@pytest.mark.slow
-def test_wheel_carries_what_mim_looks_for(tmp_path):
-    source = tmp_path / 'source'
-    ignore = shutil.ignore_patterns('.mim', '__pycache__')
-    for folder in ('mmba2m', 'configs', 'tools', 'requirements'):
-        shutil.copytree(ROOT / folder, source / folder, ignore=ignore)
-    for name in ('setup.py', 'pyproject.toml', 'LICENSE'):
-        shutil.copy(ROOT / name, source)
-    (source / 'model-index.yml').touch()
-    command = [sys.executable, '-m', 'pip', 'wheel', '--no-index']
-    command += ['--no-deps', '--no-build-isolation', '-w', tmp_path, source]
-    subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob('mmba2m-*.whl')
-    names = zipfile.ZipFile(wheel).namelist()
-    config = 'configs/faster_rcnn/faster-rcnn_ba2m-r50_fpn_2x_coco.py'
-    for name in ('model-index.yml', 'tools/train.py', config):
-        assert f'mmba2m/.mim/{name}' in names
-    assert not (source / 'mmba2m/.mim').exists()
