@@ -76,6 +76,30 @@ CASES = {
 }
 
 
+ALONE = """
+import runpy, sys
+sys.path.insert(0, 'tools/model_converters')
+for tool in 'dataset_converters/make_shapes', 'model_converters/publish_model':
+    runpy.run_path(f'tools/{tool}.py')
+    print(*{name.split('.')[0] for name in sys.modules})
+"""
+
+
+def test_tools_that_need_no_host_import_none():
+    done = subprocess.run(
+        [sys.executable, '-c', ALONE],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHONPATH': ROOT},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shapes, publish = map(str.split, done.stdout.splitlines())
+    assert not done.stderr and 'mmba2m' in shapes
+    assert not {'torch', 'mmengine', 'mmcv', *mmba2m.HOSTS} & {*shapes}
+    assert not {'mmcv', *mmba2m.HOSTS} & {*publish}
+
+
 @pytest.mark.parametrize('host', mmba2m.HOSTS)
 def test_what_is_found_in_each_host(host):
     registries = import_module(f'{host}.registry')

@@ -116,6 +116,8 @@ def _registered(scope):
     """Maps names to classes of this package, and all classes to names."""
     own, names = {}, {}
     for registry in list_registries():
+        if registry.scope == _PACKAGE:
+            registry.import_from_location()
         for name, cls in registry.module_dict.items():
             full, path = f'{registry.scope}.{name}', path_of(cls)
             plain = registry.scope in (scope, 'mmengine')

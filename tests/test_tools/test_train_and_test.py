@@ -1,12 +1,16 @@
 """The tools as a user calls them."""
 
 import json
+import os
 import pickle
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from tool_runs import run_tool
+from mmengine.config import Config
+from tool_runs import ROOT, run_tool
 
 DETECTOR = 'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py'
 # what a network that has hardly been trained does find
@@ -30,6 +34,32 @@ def run_test(run, work_dir, *args, **kwargs):
 
 def metrics_of(work_dir):
     return json.loads(next(work_dir.glob('*/*.json')).read_text())
+
+
+@pytest.mark.slow
+def test_it_logs_no_more_than_the_host(shapes, tmp_path, monkeypatch):
+    package = Path(pytest.importorskip('mmpretrain').__file__).parent
+    monkeypatch.setenv('SHAPES_ROOT', str(shapes))
+    cfg = Config.fromfile(ROOT / 'configs/demo/ba2m-resnet18_shapes.py')
+    for key in ('custom_imports', 'custom_hooks', 'runner_type'):
+        cfg.pop(key, None)
+    cfg.default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
+    cfg.model.backbone.type = 'ResNet'
+    del cfg.model.backbone['ba2m_cfg']
+    cfg.train_cfg.max_epochs = 1
+    config, logs = tmp_path / 'stock.py', []
+    cfg.dump(config)
+    train = os.path.relpath(package / '.mim/tools/train.py', ROOT / 'tools')
+    for tool in (train, 'train.py'):
+        work_dir = tmp_path / f'run{len(logs)}'
+        run_tool(tool, config, '--work-dir', work_dir)
+        text = next(work_dir.glob('*/*.log')).read_text()
+        before, _, after = text.partition('Config:')
+        # the config's own lines end where the next begins with the date
+        rest = re.split(r'^(?=\d\d)', after, maxsplit=1, flags=re.M)[1]
+        logs.append((before + rest).splitlines())
+    host, ours = logs
+    assert len(host) > 40 and len(ours) <= len(host)
 
 
 @pytest.mark.parametrize('run', TASKS)

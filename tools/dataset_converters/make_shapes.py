@@ -1,7 +1,10 @@
 """Makes the embedded data set of shapes in COCO's and the folder format."""
 
 import argparse
+import os
 import sys
+
+os.environ['MMBA2M_WITHOUT_HOSTS'] = '1'  # before mmba2m is imported
 
 from mmba2m.datasets import make_shapes
 

@@ -7,6 +7,9 @@ the weights are the averaged ones.
 """
 
 import hashlib
+import os
+
+os.environ['MMBA2M_WITHOUT_HOSTS'] = '1'  # before mmba2m is imported
 
 from common import create_parser, run
 

@@ -1,7 +1,5 @@
 """Ends a run whose loss is NaN or infinite."""
 
-import math
-
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
@@ -43,7 +41,7 @@ class TerminateOnNaNHook(Hook):
         bad = [
             f'{name} is {float(value)}'
             for name, value in outputs.items()
-            if 'loss' in name and not math.isfinite(value)
+            if 'loss' in name and not torch.as_tensor(value).isfinite()
         ]
         self.in_a_row = self.in_a_row + 1 if bad else 0
         scaled = hasattr(runner.optim_wrapper, 'loss_scaler')
