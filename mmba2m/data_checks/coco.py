@@ -66,7 +66,7 @@ def check_coco(
     yield from check_masks(data, boxes, images, categories)
     if data.scores():
         yield from _check_metric(data, boxes, images)
-    yield from _check_copies(images, boxes, file)
+    yield from _check_copies(data, images, boxes)
     if data.has_local_images:
         folder = data.folder('img')
         names = [image['file_name'] for image in images.values()]
@@ -147,11 +147,12 @@ def _check_metric(data, boxes, images):
         )
 
 
-def _check_copies(images, boxes, file):
+def _check_copies(data, images, boxes):
     """Two entries of one image are each the other's background."""
-    entries = defaultdict(list)
+    entries, folder = defaultdict(list), data.host.data_prefix.get('img', '')
     for key, image in images.items():
-        entries[os.path.normpath(image['file_name'])].append(key)
+        path = os.path.join(folder, image['file_name'])
+        entries[os.path.normpath(path)].append(key)
     copies = {name: keys for name, keys in entries.items() if len(keys) > 1}
     if not copies:
         return
@@ -161,7 +162,7 @@ def _check_copies(images, boxes, file):
         shown[box['image_id']].append(value)
     for name, keys in copies.items():
         ids = ' and '.join(map(str, keys))
-        text = f'{file} lists the image {name!r} under the ids {ids}'
+        text = f'{data.name} lists the image {name!r} under the ids {ids}'
         if len({tuple(sorted(shown[key])) for key in keys}) > 1:
             raise ValueError(
                 f'{text} with different boxes, so that each would train the '

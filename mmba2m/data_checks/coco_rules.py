@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .common import is_id, is_number
+from .common import is_number
 
 
 def _is_box(value):
@@ -13,7 +13,11 @@ def _is_box(value):
 
 #: what holds for a value, and what is said of one for which it does not
 Rule = tuple[Callable[[Any], bool], str]
-_ID: Rule = lambda x: isinstance(x, str) or is_id(x), 'which is no number'
+# the metric keeps larger ids inexactly; COCO's own crowds are beyond 9e11
+_ID: Rule = (
+    lambda x: isinstance(x, str) or is_number(x, 2**53),
+    'which is no number',
+)
 _REFERENCE: Rule = lambda x: not isinstance(x, (list, dict)), 'which is no id'
 _TEXT: Rule = lambda x: isinstance(x, str), 'which is no text'
 _SIDE: Rule = lambda x: is_number(x) and x > 0, 'which is no number of pixels'

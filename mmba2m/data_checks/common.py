@@ -34,17 +34,9 @@ def read_text(path: Path) -> str:
     raise ValueError(f'{str(path)!r} {problem}')
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object, limit: float = LIMIT) -> bool:
     """Whether a value is a finite number that may count pixels."""
-    return isinstance(value, (int, float)) and -LIMIT < value < LIMIT
-
-
-def is_id(value: object) -> bool:
-    """Whether a value is a number that COCO's metric keeps exactly.
-
-    COCO's own crowds have ids beyond 9e11.
-    """
-    return isinstance(value, (int, float)) and -(2**53) < value < 2**53
+    return isinstance(value, (int, float)) and -limit < value < limit
 
 
 def check_names(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from mmengine.dist import get_world_size
 
 from .common import Finding
+from .datasets import name_type
 
 
 def check_schedule(
@@ -15,9 +16,12 @@ def check_schedule(
 
     ``items`` are the images of an epoch.
     """
+    if name_type(loader.get('sampler')).endswith('InfiniteSampler'):
+        return
     share = math.ceil(items / get_world_size())
     size = loader.get('batch_size', 1)
-    rest = 0 if loader.get('drop_last') else size - 1
+    parts = loader, loader.get('batch_sampler') or {}
+    rest = 0 if any(part.get('drop_last') for part in parts) else size - 1
     batches = (share + rest) // size
     if not batches:
         yield ValueError(

@@ -116,6 +116,12 @@ def test_several_sets_are_not_scored_as_one(coco):
         (dict(train_dataloader=dict(drop_last=True, batch_size=13)),
          'E train: drop_last leaves no batch: batch_size is 13.* 12 images'),
         (dict(train_dataloader=dict(drop_last=True, batch_size=12)), ''),
+        (dict(train_dataloader=dict(batch_size=13, batch_sampler=dict(
+            type='AspectRatioBatchSampler', drop_last=True))),
+         'E train: drop_last leaves no batch: .*'),
+        (dict(train_dataloader=dict(drop_last=True, batch_size=13,
+                                    sampler=dict(type='InfiniteSampler'))),
+         ''),
         (dict(train_cfg=dict(max_epochs=24), param_scheduler=[
             dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=96),
             dict(type='MultiStepLR', by_epoch=True, milestones=[8, 11])]),
