@@ -125,7 +125,7 @@ def format_cost(row: Row) -> list[str]:
     """Writes parameters, multiply-adds of an image, and time of a step.
 
     Those of the reference itself, of others what they add; the time is
-    relative to the reference, a median over the seeds that both have.
+    relative to the reference: median and range over the seeds that both have.
     """
     own, other = row.costs, row.reference_costs
     if not own or (row.reference is not None and not other):
@@ -141,6 +141,8 @@ def format_cost(row: Row) -> list[str]:
             for seed in own.keys() & other.keys()
         ]
         ratio = f'{median(shared):.2f} ×' if shared else '–'
+        if len(shared) > 1:
+            ratio += f' ({min(shared):.2f} to {max(shared):.2f})'
     parameters = cost['parameters'] - base['parameters']
     added = (cost['multiply_adds'] - base['multiply_adds']) / 1e6
     return [f'{parameters:{sign},}', f'{added:{sign},.1f}', ratio]
