@@ -22,8 +22,8 @@ def check_boxes(
     lost, flat, beyond, dropped = [], [], [], Counter()
     seen = shares = corners = 0
     known, text = {*map(str, images)}, False
-    listed = categories.__contains__, 'which its categories do not list'
-    crowd = (None, 0, 1).__contains__, 'which is neither 0 nor 1'
+    listed = categories.__contains__, 'its categories do not list'
+    crowd = (None, 0, 1).__contains__, 'is neither 0 nor 1'
     rules = dict(RULES['boxes'], category_id=listed, iscrowd=crowd)
     short = total < 100_000  # done in less than 5 s
     for box in track(boxes.values(), 'checking boxes', disable=short):
@@ -42,11 +42,8 @@ def check_boxes(
         seen += 1
         shares += 0 < width <= 1 and 0 < height <= 1 and max(x, y) <= 1
         corners += width >= x and height >= y
-        right, bottom = (
-            (x + width) / image['width'],
-            (y + height) / image['height'],
-        )
-        if max(right, bottom) > 1.05:
+        right, bottom = x + width, y + height
+        if right > 1.05 * image['width'] or bottom > 1.05 * image['height']:
             beyond.append(name_box(box, image))
         if not is_kept(box, image):
             dropped['without area or outside of their image'] += 1

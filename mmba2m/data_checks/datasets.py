@@ -133,8 +133,8 @@ def open_data(config: dict, scope: str | None, *args: Any) -> Data | None:
     """Builds a data set unread, or not if its class reads at once."""
     try:
         host = _build({**config, 'pipeline': [], 'lazy_init': True}, scope)
-    except (TypeError, AttributeError, KeyError):  # its host will tell
-        return None
+    except (ImportError, TypeError, AttributeError, KeyError):
+        return None  # its host will tell
     known = isinstance(host, BaseDataset)
     return Data(config, scope, host, *args) if known else None
 

@@ -75,7 +75,8 @@ def as_corners(box):
 def split_image(content):
     """The last image once more, with the last of its objects."""
     image = content['images'][-1]
-    copy = dict(image, id=900, file_name=f'./{image["file_name"]}')
+    folder = 'train2017' if image['id'] < 100_000 else 'val2017'
+    copy = dict(image, id=900, file_name=f'../{folder}/{image["file_name"]}')
     content['images'].append(copy)
     own = [a for a in content['annotations'] if a['image_id'] == image['id']]
     own[-1]['image_id'] = 900

@@ -237,16 +237,6 @@ def test_boxes_that_mmdet_leaves_out_are_counted(coco, train, file, values):
     assert sum(len(item['instances']) for item in items) == count - 1
 
 
-def test_an_image_by_two_paths_is_one(coco, train, file):
-    def change(content):
-        image = content['images'][-1]
-        path = file.parents[1] / 'train2017' / image['file_name']
-        content['images'].append(dict(image, id=900, file_name=str(path)))
-
-    change_file(train, change)
-    assert re.match('E .* and 900 with different boxes', say(coco, TRAIN))
-
-
 def test_filter_that_leaves_nothing_is_named(coco, train):
     train.filter_cfg = dict(min_size=10_000)
     assert re.match(
