@@ -69,7 +69,6 @@ def test_a_missing_folder_shifts_labels(check, tmp_path, tool):
     message = check('bear cat dog', 'cat dog', tool)
     assert re.fullmatch(f"E {tool}: .*no 'bear'.*", message)
     assert labels(tmp_path / 'train') == [0, 1, 2]
-    # cat and dog, whatever the names
     assert labels(tmp_path / 'val', **named('dog', 'cat')) == [0, 1]
 
 
