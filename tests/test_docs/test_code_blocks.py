@@ -40,7 +40,7 @@ HOW = (
     '<!-- not run: REASON --> or <!-- run by: tests/FILE.py::TEST -->'
 )
 #: change nothing but the place where the next command is run
-PLAIN = ('cd', 'cp', 'git', 'ln', 'mkdir', 'pip', 'source', 'tar')
+PLAIN = ('cd', 'cp', 'docker', 'git', 'ln', 'mkdir', 'pip', 'source', 'tar')
 #: which tool a script runs, and which of its words are its own
 SCRIPTS = {
     'tools/dist_train.sh': ('tools/train.py', slice(1, 2)),

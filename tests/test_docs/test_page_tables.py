@@ -52,7 +52,7 @@ def test_formulas():
 
 
 def test_versions():
-    versions, stacks, extras = read_tables('docs/install.md')
+    versions, stacks, _, extras = read_tables('docs/install.md')
     for name, versions_, onedl in versions:
         distributions, wanted = stack.SUPPORTED[name]
         assert versions_.strip('`') == wanted

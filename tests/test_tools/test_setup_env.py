@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +19,8 @@ REFUSED = dict(
     PYTHON=os.path.realpath(sys.executable),
     PIP_INDEX_URL='http://127.0.0.1:9/simple',
     PIP_CONFIG_FILE=os.devnull,
+    UV_OFFLINE='1',
+    UV_NO_CACHE='1',
 )
 
 
@@ -57,6 +60,7 @@ def fail(repo, *args, **env):
 def test_one_line_tells_what_is_wrong(repo):
     for args, env, message in (
         (['torch'], {}, "unknown STACK 'torch'"),
+        (['onedl', 'torch'], {}, 'no requirements/torch.txt'),
         ([], dict(PYTHON='nowhere'), 'nowhere does not run'),
         ([], dict(CXX='false'), 'no C++17 compiler (false)'),
         # whose cache could be anybody's, with anybody's wheel in it
@@ -112,3 +116,30 @@ def test_pins_meet_the_direct_requirements(stack):
     for requirement in requirements('runtime.txt'):
         assert not requirement.specifier
         assert not re.match('(onedl-)?mm', requirement.name)
+
+
+def test_only_commands_that_are_run_here_too():
+    """The container and the workflow run what `make` does."""
+    makefile = (ROOT / 'Makefile').read_text()
+    targets = re.findall(r'^([a-z-]+):.*##', makefile, re.M)
+    text = (ROOT / 'Dockerfile').read_text().replace('\\\n', ' ')
+    runs = re.findall(r'^RUN (?:--\S+ )?(.+)', text, re.M)
+    assert len(runs) == 4
+    path = ROOT / '.github/workflows/ci.yml'
+    jobs = yaml.safe_load(path.read_text())['jobs']
+    runs += [
+        x['run'] for job in jobs.values() for x in job['steps'] if 'run' in x
+    ]
+    for run in runs:
+        program, word, *_ = run.split()
+        if program == 'make':
+            assert word in targets
+        elif program == 'bash':
+            assert word == 'tools/misc/setup_env.sh' and word in makefile
+        else:
+            assert program in ('apt-get', 'pipx')
+    script = (ROOT / 'tools/misc/setup_env.sh').read_text()
+    assert (
+        jobs['test']['strategy']['matrix']['python']
+        == re.search("onedl\\) .*versions='(.+)'", script)[1].split()
+    )

@@ -1,24 +1,32 @@
 #!/usr/bin/env bash
 # Create the virtual environment of a stack, or bring it up to date:
 #
-#     [PYTHON=python3.11] tools/misc/setup_env.sh [onedl|openmmlab]
+#     [PYTHON=python3.11] tools/misc/setup_env.sh [onedl|openmmlab] [EXTRA...]
 #
-# .venv (onedl) or .venv-openmmlab gets the set pinned in requirements/,
-# mmcv with its ops, built once per torch and Python, and this package in
-# editable mode. Interrupt it at will: the next call goes on from the last
-# finished stage, and does nothing when there is nothing to do.
+# .venv (onedl) or .venv-openmmlab gets what training needs, as pinned in
+# requirements/, mmcv with its ops, built once per torch and Python, and this
+# package in editable mode; then what requirements/EXTRA.txt lists. With 'ops'
+# for EXTRA it ends when mmcv is in. Where uv is installed it is faster.
+# Interrupt it at will: the next call goes on from the last finished stage, and
+# does nothing when there is nothing to do.
 set -euo pipefail
 
-say() { printf '%s\n' "setup: $*"; }
+say() { printf '%s\n' "setup: [$SECONDS s] $*"; }
 die() { printf '%s\n' "setup: error: $*" >&2; exit 1; }
 
 stack=${1:-onedl}
+extras=" ${*:2} " # with spaces around each
 case $stack in
     onedl) name=.venv mmcv=onedl-mmcv versions='3.10 3.11 3.12' ;;
     openmmlab) name=.venv-openmmlab mmcv=mmcv versions='3.10 3.11' ;;
     *) die "unknown STACK '$stack': choose onedl or openmmlab" ;;
 esac
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+until_ops=
+[ "$extras" != ' ops ' ] || until_ops=1 extras=
+for extra in $extras; do
+    [ -f "requirements/$extra.txt" ] || die "no requirements/$extra.txt"
+done
 root=$PWD
 venv=$root/$name
 python=$venv/bin/python
@@ -31,7 +39,8 @@ export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 # State lives in the environment itself, as files .mmba2m-STATE: 'unfinished'
 # while pip is at work (its contents are then worth nothing), 'packages' once
-# the pinned set is in, 'ready' at the end, both holding what they are true of.
+# the pinned set is in, 'ready' when this package is, EXTRA when that is, all
+# holding what they are true of.
 pinned() { sed -nE "s/^$1===?([^ ;]+).*/\1/p" "$pins"; }
 minor() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' \
     2>/dev/null; }
@@ -80,7 +89,8 @@ find_accelerator() { # sets accelerator; without the right nvcc it is the CPU
     [ "${FORCE_CUDA:-}" = 1 ] || nvidia-smi -L >/dev/null 2>&1 || return 0
     cuda=$(pinned 'nvidia-cuda-runtime[-cu12]*')
     [ -x "$nvcc" ] || nvcc=nvcc
-    if "$nvcc" --version 2>/dev/null | grep -q "release ${cuda%%.*}\."; then
+    if [ -n "$(wheels=${wheels}cuda cached_wheel)" ] ||
+        "$nvcc" --version 2>/dev/null | grep -q "release ${cuda%%.*}\."; then
         accelerator=cuda
     else
         say "note: no nvcc of CUDA ${cuda%%.*} for the GPU: mmcv's ops are" \
@@ -102,6 +112,9 @@ pip_failed() { # says in one line what $tmp/err says in many
 
 pip_install() {
     local code=0
+    # uv does not read pip's settings: where it fails, pip may not
+    ! command -v uv >/dev/null ||
+        ! uv pip install --python "$python" "$@" >>"$log" 2>&1 || return 0
     "$python" -m pip --log "$log" install "$@" 2>"$tmp/err" || code=$?
     [ "$code" = 0 ] && return
     # When pip fails by itself it leaves every package whole.
@@ -119,14 +132,16 @@ create_venv() {
 }
 
 install_packages() {
-    say "stage 2/4: packages of $pins"
+    say "stage 2/4: packages of requirements/$stack.in"
     touch "$venv/.mmba2m-unfinished"
     rm -f "$venv/.mmba2m-packages" "$venv/.mmba2m-ready"
     # First what builds the others; it also shows at once whether pip works.
-    pip_install --quiet --timeout 15 --retries 2 \
-        -r <(grep -E '^(pip|setuptools|wheel|ninja)==' "$pins")
-    pip_install --no-deps --no-build-isolation \
-        -r <(grep -v "^$mmcv==" "$pins")
+    grep -E '^(pip|setuptools|wheel|ninja)==' "$pins" >"$tmp/build.txt"
+    PIP_DEFAULT_TIMEOUT=15 PIP_RETRIES=2 \
+        pip_install --quiet -r "$tmp/build.txt"
+    grep -v "^$mmcv==" "requirements/$stack.in" >"$tmp/packages.txt"
+    pip_install --no-build-isolation -c "$pins" -r "$tmp/packages.txt" \
+        -r requirements/runtime.txt
     # Where there is no libGL, as on most servers, the headless build works.
     if ! "$python" -c 'import cv2' 2>/dev/null; then
         pip_install --quiet --no-deps --force-reinstall \
@@ -173,6 +188,28 @@ build_ops() { # leaves the wheel in $wheels, all of it or nothing
     mv "$building"/*.whl "$wheels/"
 }
 
+extra_state() { cat "$pins" "requirements/$1.txt" | cksum; }
+
+missing_extras() {
+    local extra
+    for extra in $extras; do
+        [ "$(cat "$venv/.mmba2m-$extra" 2>/dev/null)" = \
+            "$(extra_state "$extra")" ] || echo "$extra"
+    done
+}
+
+install_extras() {
+    local extra missing files=()
+    missing=$(missing_extras)
+    [ -n "$missing" ] || return 0
+    say "packages for" $missing
+    for extra in $missing; do files+=(-r "requirements/$extra.txt"); done
+    pip_install --quiet --no-build-isolation -c "$pins" "${files[@]}"
+    for extra in $missing; do
+        extra_state "$extra" >"$venv/.mmba2m-$extra"
+    done
+}
+
 clean_up() {
     rm -rf "$tmp" "$building"
     [ -z "$fresh" ] || rm -rf "$venv"
@@ -185,7 +222,8 @@ is_ready() { # sets base, version, ready
     fi
     ready="Python $version in $root with $(cat "$pins" setup.py | cksum)"
     [ -x "$python" ] && [ ! -e "$venv/.mmba2m-unfinished" ] &&
-        [ "$(cat "$venv/.mmba2m-ready" 2>/dev/null)" = "$ready" ]
+        [ "$(cat "$venv/.mmba2m-ready" 2>/dev/null)" = "$ready" ] &&
+        [ -z "$(missing_extras)" ]
 }
 
 # First what changes nothing: is there anything to do, and can it be done.
@@ -219,9 +257,10 @@ case " $versions " in *" $version "*) ;; *)
     die "$name is of Python $version, not of ${versions// /, }: remove it" ;;
 esac
 
-find_accelerator
 tag=cp${version/./}
-wheels=$cache/wheels/$(pinned torch)-$tag-$(uname -m)-$accelerator
+wheels=$cache/wheels/$(pinned torch)-$tag-$(uname -m)-
+find_accelerator
+wheels+=$accelerator
 if [ ! -d "$venv" ]; then
     minutes=3
     cached_wheel >/dev/null || minutes=8
@@ -239,7 +278,11 @@ if ! ops_work; then
     pip_install --quiet --no-deps --force-reinstall "$(cached_wheel)"
     ops_work || die "mmcv's ops do not load: try $python -c 'import mmcv.ops'"
 fi
-say 'stage 4/4: this package'
-pip_install --quiet --no-deps --no-build-isolation -e .
-echo "$ready" >"$venv/.mmba2m-ready"
+[ -z "$until_ops" ] || exit 0
+if [ "$(cat "$venv/.mmba2m-ready" 2>/dev/null)" != "$ready" ]; then
+    say 'stage 4/4: this package'
+    pip_install --quiet --no-deps --no-build-isolation -e .
+    echo "$ready" >"$venv/.mmba2m-ready"
+fi
+install_extras
 say "$name is ready"
