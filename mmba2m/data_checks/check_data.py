@@ -4,6 +4,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from mmengine.config import Config
@@ -107,11 +108,15 @@ class _Checks:
                 counts.append(None)
                 continue
             opened.append(data)
+            if training and len(leaves) > 1:
+                data.targets = {}
             if thorough:
                 self.seen.append((name, data))
             yield from self._check_data(data)
             counts.append(data.items and times * data.items)
-        if not training:
+        if training:
+            _check_shared(opened)
+        else:
             yield from _check_evaluator(opened, separate)
         if None not in counts:
             yield from check_schedule(cfg, cfg[name], sum(counts), training)
@@ -180,6 +185,8 @@ def _check_targets(data, content):
         if not instance['ignore_flag']
     )
     kept = data.kept.total()
+    if data.targets is not None:
+        data.targets.update(map(_describe_target, items))
     left = data.objects - data.dropped.total() - kept
     data.dropped['by filters'] = max(left, 0)
     targets = not data.steps or data.has_step('LoadAnnotations')
@@ -189,6 +196,25 @@ def _check_targets(data, content):
             f'{data.name} has no object to {aim} in {len(items)} images: '
             f'of {data.objects}, {data.describe_dropped()} are left out'
         )
+
+
+def _describe_target(item):
+    boxes = [(it['bbox_label'], tuple(it['bbox'])) for it in item['instances']]
+    return os.path.normpath(item['img_path']), hash(tuple(sorted(boxes)))
+
+
+def _check_shared(opened):
+    """One image in two data sets is each the other's background."""
+    for one, other in combinations([d for d in opened if d.targets], 2):
+        shared = one.targets.keys() & other.targets.keys()
+        names = [k for k in shared if one.targets[k] != other.targets[k]]
+        if names:
+            raise ValueError(
+                f'{len(names)} images, as {min(names)!r}, are in {one.name} '
+                f'and in {other.name} with different boxes, so that each '
+                'would train the objects of the other as background; put '
+                'them into one file'
+            )
 
 
 def _check_folders(data):
