@@ -52,8 +52,16 @@ def _find_problem(mask, image):
         counts, size = mask.get('counts'), mask.get('size')
         if not isinstance(counts, (list, str)) or size is None:
             return 'a mask without counts or size', True
-        differs = f'a mask of height and width {size}, not {sides}'
-        return None if size == sides else differs, False
+        if size != sides:
+            return f'a mask of height and width {size}, not {sides}', False
+        total = math.prod(sides) if isinstance(counts, str) else sum(counts)
+        if total != math.prod(sides):
+            pixels = math.prod(sides)
+            return (
+                f'a mask whose counts add up to {total}, not {pixels}',
+                False,
+            )
+        return None, False
     try:
         finite = isinstance(mask, list) and math.isfinite(sum(map(sum, mask)))
     except (TypeError, OverflowError):

@@ -187,6 +187,8 @@ MASKS = {
                    '.9, 64., not .64, 64.'),
     'no_counts': (dict(size=[64, 64]), 'W without counts', 'E without'),
     'rle': (dict(counts=[0, 4096], size=[64, 64]), ''),
+    'counts': (dict(counts=[0, 4097], size=[64, 64]), 'E up to 4097, not '
+               '4096'),
     'two_parts': ([[1, 1, 9, 1, 9, 9], [2, 2, 5, 5]], ''),
 }  # fmt: skip
 
