@@ -145,3 +145,24 @@ class BranchNorm(nn.Module):
             ranks = get_world_size(norm.process_group)
         few = ranks == 1 and x.numel() <= x.size(1)
         return few and norm.running_mean is not None
+
+
+class Branch(nn.Sequential):
+    """Layers whose norms the hosts' ``fuse_conv_bn`` folds at inference.
+
+    It looks among the children, by type, for a batch norm behind each
+    convolution. In evaluation, :class:`BranchNorm` is nothing but its norm.
+    """
+
+    def named_children(self):
+        """Yields the children, in evaluation the batch norms themselves."""
+        for name, child in super().named_children():
+            if isinstance(child, BranchNorm) and not (
+                self.training
+                or child.training
+                # is reverted first, which replaces children by their names
+                or isinstance(child.norm, nn.SyncBatchNorm)
+                or not isinstance(child.norm, _BatchNorm)
+            ):
+                child = child.norm
+            yield name, child

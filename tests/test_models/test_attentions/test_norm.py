@@ -1,8 +1,10 @@
 import pytest
 import torch
 from attention_checks import assert_equal, norm, randomize, unequal_samples
+from mmcv.cnn import fuse_conv_bn
+from torch import nn
 
-from mmba2m.models.attentions.norm import BranchNorm
+from mmba2m.models.attentions.norm import Branch, BranchNorm
 
 BN = dict(type='BN')
 IN = dict(type='IN', affine=True)
@@ -91,3 +93,20 @@ def test_no_norm():
     layer = BranchNorm(None, 4, pooled=True)
     x = torch.randn(1, 4, 1, 1)
     assert layer(x) is x and not list(layer.parameters())
+
+
+@pytest.mark.parametrize('cfg', [BN, dict(type='mmba2m.RunningBN'), gn(2)])
+def test_hosts_fold_batch_norms_at_inference(cfg):
+    convs = [nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3)]
+    one, two = BranchNorm(cfg, 4), BranchNorm(cfg, 4)
+    branch = randomize(Branch(convs[0], one, nn.ReLU(), convs[1], two))
+    keys, x = list(branch.state_dict()), unequal_samples(2, 3, 5, 5)
+    branch.train()(x)
+    expected = branch.eval()(x)
+    assert not any(m.training for m in branch.modules())
+    assert list(branch.state_dict()) == keys
+    assert all(m.training for m in branch.train().modules())
+    fused = fuse_conv_bn(branch.eval())
+    assert_equal(fused(x), expected)
+    left = [m for m in fused.modules() if isinstance(m, BranchNorm)]
+    assert len(left) == (0 if cfg == BN else 2)

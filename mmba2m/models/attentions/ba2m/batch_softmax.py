@@ -30,14 +30,21 @@ def batch_softmax(
         The weights, shape (n,), and Z without gradient, shape (); 0 where no
         rank has a sample.
     """
+    if not sync or get_world_size(group) <= 1:
+        weights, total = logits.softmax(0), logits.detach().exp().sum()
+        if scale_by_batch:
+            n = max(logits.numel(), 1)
+            # by the same rounded 1/n, equal logits get 1; `full` runs on the
+            # device, a copy from the host would wait for it
+            weights = weights / torch.full_like(total, 1 / n)
+            total = total / n
+        return weights, total
     # shifted by the maximum, n equal logits have a sum of exactly n
     lowest = torch.finfo(logits.dtype).min
     shift = F.pad(logits.detach(), (0, 1), value=lowest).max()
     total = (logits - shift).exp().sum()
-    # `full` runs on the device, a copy from the host would wait for it
     count = torch.full_like(total, logits.numel())
-    if sync and get_world_size(group) > 1:
-        total, shift, count = _SumOverRanks.apply(total, shift, count, group)
+    total, shift, count = _SumOverRanks.apply(total, shift, count, group)
     if scale_by_batch:
         total = total / count.clamp(min=1)
     return (logits - shift).exp() / total, total.detach() * shift.exp()

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmba2m.models.attentions.norm import BranchNorm
+from mmba2m.models.attentions.norm import Branch, BranchNorm
 
 from .pool_by_products import pool_by_products
 
 
-class ChannelAttention(nn.Sequential):
+class ChannelAttention(Branch):
     """Channel attention (Eq. 6): (N, C, H, W) → (N, C, 1, 1)."""
 
     def __init__(
@@ -31,7 +31,7 @@ class ChannelAttention(nn.Sequential):
         )
 
 
-class LocalSpatialAttention(nn.Sequential):
+class LocalSpatialAttention(Branch):
     """Local spatial attention (Eq. 7): (N, C, H, W) → (N, 1, H, W).
 
     Two 3×3 convolutions as in BAM, whose settings the paper takes; with the
@@ -106,7 +106,7 @@ class GlobalSpatialAttention(nn.Module):
             self.conv = nn.Conv2d(channels, conv_channels, 3, 2, padding=1)
         self.qkv = nn.Conv2d(channels, 3 * value_channels, 1, stride=2)
         self.proj = nn.Conv2d(value_channels, value_channels, 1)
-        self.head = nn.Sequential(
+        self.head = Branch(
             BranchNorm(norm_cfg, mid_channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(mid_channels, 1, 1),
@@ -122,23 +122,25 @@ class GlobalSpatialAttention(nn.Module):
 
     def _attend(self, qkv):
         """Attention over positions: (N, 3·d/2, h, w) → (N, d/2, h, w)."""
-        q, k, v = qkv.chunk(3, dim=1)  # (N, d/2, h, w) each
-        h, w = q.shape[-2:]
+        h, w = qkv.shape[-2:]
+        width = qkv.size(1) // 3
         limit = self.max_kv_size
-        if limit is not None and torch.onnx.is_in_onnx_export():
-            k, v = (pool_by_products(maps, limit) for maps in (k, v))
-        elif limit is not None and (h > limit or w > limit):
-            size = (min(h, limit), min(w, limit))
-            k = F.adaptive_avg_pool2d(k, size)
-            v = F.adaptive_avg_pool2d(v, size)
-        out = F.scaled_dot_product_attention(
-            self._to_tokens(q), self._to_tokens(k), self._to_tokens(v)
-        )  # (N, heads, h·w, d_h)
-        out = out.transpose(-2, -1).reshape(q.shape)
-        return self.proj(out)
+        if limit is None or (
+            max(h, w) <= limit and not torch.onnx.is_in_onnx_export()
+        ):
+            q, k, v = self._to_tokens(qkv, 3)
+        else:
+            maps, kv = qkv.split([width, 2 * width], dim=1)
+            if torch.onnx.is_in_onnx_export():
+                kv = pool_by_products(kv, limit)
+            else:
+                kv = F.adaptive_avg_pool2d(kv, (min(h, limit), min(w, limit)))
+            (q,), (k, v) = self._to_tokens(maps, 1), self._to_tokens(kv, 2)
+        out = F.scaled_dot_product_attention(q, k, v)  # (N, heads, h·w, d_h)
+        return self.proj(out.transpose(-2, -1).reshape(-1, width, h, w))
 
-    def _to_tokens(self, maps):
-        tokens = maps.flatten(2).unflatten(1, (self.num_heads, -1))
-        tokens = tokens.transpose(-2, -1)  # (N, heads, L, d_h)
+    def _to_tokens(self, maps, parts):
+        """Splits (N, parts·d/2, h, w) into parts (N, heads, L, d_h)."""
+        tokens = maps.flatten(2).unflatten(1, (parts, self.num_heads, -1))
         # contiguous: strided ones take the slow path on the CPU
-        return tokens.contiguous()
+        return tokens.permute(1, 0, 2, 4, 3).contiguous().unbind()

@@ -8,7 +8,6 @@ inference (``inference``).
 
 import warnings
 from collections.abc import Sequence
-from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -186,14 +185,14 @@ class BA2M(nn.Module):
 
         They are float32 at least.
         """
-        channel, local, global_ = (
+        channel, local, global_ = [
             None if branch is None else branch(x)
             for branch in (
                 self.channel,
                 self.local_spatial,
                 self.global_spatial,
             )
-        )
+        ]
         spatial = [] if local is None else [local]  # (N, 1, H, W) each
         if global_ is not None:
             size = x.shape[-2:]
@@ -201,7 +200,10 @@ class BA2M(nn.Module):
         if channel is not None:
             a = self._sigmoid(channel)  # (N, C)
         if spatial:  # max and sigmoid commute; (N, H·W)
-            p = self._sigmoid(reduce(torch.maximum, spatial))
+            # fewer operations backward than torch.maximum, and ties share too
+            one = len(spatial) == 1
+            maps = spatial[0] if one else torch.cat(spatial, 1).amax(1)
+            p = self._sigmoid(maps)
         if channel is None:
             return p.mean(1)
         return mean_outer_max(a, p) if spatial else a.mean(1)
@@ -214,10 +216,9 @@ class BA2M(nn.Module):
             weights = sar
         else:
             z = self.running_normalizer.to(sar.dtype)
-            known = z > 0
-            # a division by 0 would reach the gradient through `where`
-            weights = sar.exp() / torch.where(known, z, torch.ones_like(z))
-            weights = torch.where(known, weights, torch.ones_like(weights))
+            unknown = z == 0
+            # a division by 0 would reach the gradient all the same
+            weights = (sar.exp() / (z + unknown)).masked_fill(unknown, 1)
         return torch.lerp(
             torch.ones_like(weights), weights, self.strength.to(sar.dtype)
         )
@@ -237,17 +238,17 @@ class BA2M(nn.Module):
     @torch.no_grad()
     def _update_running_normalizer(self, normalizer):
         running = self.running_normalizer
-        first = torch.ones_like(running)
-        momentum = torch.where(running > 0, first * self.momentum, first)
-        # that of an empty batch is 0, of an overflow NaN, and no update
-        known = normalizer.isfinite() & (normalizer > 0)
-        normalizer = torch.where(known, normalizer, running)
-        running.lerp_(normalizer.to(running.dtype), momentum)
+        # that of an empty batch is 0, of an overflow not finite: no update
+        new = normalizer.to(running.dtype).nan_to_num(0, 0, 0)
+        new = torch.where(new > 0, new, running)
+        # the first is taken as it is
+        old = torch.where(running > 0, running, new)
+        running.copy_(old.lerp(new, self.momentum))
 
     @staticmethod
     def _sigmoid(maps):
-        dtype = torch.promote_types(maps.dtype, torch.float32)
-        return maps.flatten(1).to(dtype).sigmoid()
+        maps = maps.flatten(1)
+        return (maps if maps.dtype == torch.double else maps.float()).sigmoid()
 
     def _warn_of_norms(self, num_samples):
         """Names the usual start in detection; once, in the first batch."""

@@ -1,16 +1,18 @@
 """The mean of ``max(a_c, p_j)`` over all pairs, without forming the pairs."""
 
 import torch
-import torch.nn.functional as F
+
+#: pairs up to which forming them is cheaper, where there is no backward pass
+FEW = 2**22
 
 
 def mean_outer_max(a: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """Computes the mean over c, j of ``max(a[:, c], p[:, j])``.
 
-    Of the sorted ``a``, a value of ``p`` replaces those below it and leaves
-    the sum of the rest: a binary search and a table of suffix sums per value
-    take O((C + P) log C) time and O(C + P) memory instead of O(C·P). Of the
-    two, the shorter is the one that is sorted.
+    Each value counts as often as it is the larger one of a pair. Binary
+    searches of the longer side in the other, sorted, tell how often that is,
+    in O((C + P) log C) time and O(C + P) memory instead of O(C·P). The counts
+    have no gradient, so the backward pass is products.
 
     Args:
         a: Shape (N, C).
@@ -22,11 +24,15 @@ def mean_outer_max(a: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     if torch.onnx.is_in_onnx_export():  # ONNX knows no binary search
         # in two steps: runtimes add float32 numbers one after the other
         return torch.maximum(a[:, :, None], p[:, None]).mean(2).mean(1)
+    pairs = a.size(1) * p.size(1)
+    if not torch.is_grad_enabled() and a.size(0) * pairs <= FEW:
+        return torch.maximum(a[:, :, None], p[:, None]).mean((1, 2))
     if p.size(1) < a.size(1):
         a, p = p, a
     ascending = a.sort(dim=1).values
-    # suffix_sums[:, k] = sum of ascending[:, k:]
-    suffix_sums = F.pad(ascending.flip(1).cumsum(1).flip(1), (0, 1))
-    num_below = torch.searchsorted(ascending.detach(), p.detach(), right=True)
-    sums = num_below * p + suffix_sums.gather(1, num_below)  # (N, P)
-    return sums.mean(1) / a.size(1)
+    below = torch.searchsorted(ascending.detach(), p.detach(), right=True)
+    # how many of p have at most k of a below them, so lose to the k-th
+    counts = below.new_zeros(a.size(0), a.size(1) + 1)
+    counts = counts.scatter_add(1, below, torch.ones_like(below)).cumsum(1)
+    sums = (ascending * counts[:, :-1]).sum(1) + (p * below).sum(1)
+    return sums / pairs

@@ -58,7 +58,7 @@ def test_compiled_equals_eager(size, training, dtype):
     other = copy.deepcopy(module)
     torch._dynamo.reset()
     try:
-        y = torch.compile(other, backend='aot_eager')(x)
+        y = torch.compile(other, backend='aot_eager', fullgraph=True)(x)
     except RuntimeError as error:
         if 'not supported' in str(error):
             pytest.skip(f'torch.compile: {error}')
