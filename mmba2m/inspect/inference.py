@@ -20,6 +20,8 @@ from .load import find_host
 COLUMNS = dict(labels='label', scores='score', bboxes='box', masks='mask')
 #: on smaller pictures the text that names the class does not fit
 MIN_DRAWN_SIZE = 224
+#: on pictures smaller than half of this, the labels would cover the objects
+LARGE_SIZE = 448
 
 
 class Predictor:
@@ -84,7 +86,8 @@ class Predictor:
             score_thr: Least score of a detection. Defaults to 0.
 
         Returns:
-            For each image what was found, best first, and it drawn, in BGR.
+            For each image what was found, best first, and it drawn, in BGR,
+            enlarged where it is small.
             A detection has 'label', 'class', 'score' and 'box' (x1, y1, x2,
             y2, in pixels), and 'mask' as COCO's compressed RLE; of a
             classifier the five likeliest classes are listed, without boxes.
@@ -98,7 +101,7 @@ class Predictor:
                 sample.pred_instances = sample.pred_instances[kept]
             found = self._inferencer.postprocess(samples)['predictions']
             drawn = self._inferencer.visualize(
-                rgb, samples, return_vis=True, pred_score_thr=0
+                _enlarge(rgb, samples), samples, True, pred_score_thr=0
             )
         else:
             best = [one.pred_score.sort(descending=True) for one in samples]
@@ -122,6 +125,20 @@ class Predictor:
                 row['class'] = names.get(row['label'])
             results.append((rows, picture[..., ::-1]))
         return results
+
+
+def _enlarge(images: list[np.ndarray], samples: list[Any]) -> list[np.ndarray]:
+    """Enlarges small images by a whole number, and in place what is found."""
+    height, width = images[0].shape[:2]
+    factor = max(1, LARGE_SIZE // min(height, width))
+    for sample in samples:
+        found = sample.pred_instances
+        found.bboxes = found.bboxes * factor
+        if 'masks' in found:
+            masks = found.masks.repeat_interleave(factor, -1)
+            found.masks = masks.repeat_interleave(factor, -2)
+    size = (width * factor, height * factor)
+    return [mmcv.imresize(image, size) for image in images]
 
 
 def _detect(cfg: Config, network: nn.Module) -> Any:

@@ -24,6 +24,7 @@ from random_checkpoints import (
 from tool_runs import run_tool
 
 from mmba2m import HOSTS
+from mmba2m.inspect import inference
 from mmba2m.inspect.inference import Predictor
 
 pytestmark = [
@@ -61,6 +62,7 @@ def test_detections_are_those_of_the_inferencer(
         calls.append(create_autospec(getattr(owner, name)))
         calls[-1].side_effect = getattr(owner, name)
         monkeypatch.setattr(owner, name, calls[-1])
+    monkeypatch.setattr(inference, 'LARGE_SIZE', 1)
     content, vis = run(images, checkpoints['mmdet'], '--score-thr', 0.2)
     assert [one.call_count for one in calls] == [1, 5, 1]
     monkeypatch.undo()
@@ -109,6 +111,31 @@ def test_no_image_depends_on_others_of_its_batch(
             np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-4)
         scores.add(found[0]['score'])
     assert len(scores) == 3
+
+
+def test_small_images_are_drawn_larger(run, images, checkpoints):
+    """As the host draws the enlarged image, with boxes of seven times."""
+    from mmdet.apis import DetInferencer
+
+    options = '--score-thr', 0.2
+    content, vis = run(images / 'a.png', checkpoints['mmdet'], *options)
+    (result,) = content['results']
+    infer = DetInferencer(
+        weights=str(checkpoints['mmdet']), device='cpu', show_progress=False
+    )
+    path = str(images / 'a.png')
+    (sample,) = infer(path, return_datasamples=True)['predictions']
+    found = sample.pred_instances[sample.pred_instances.scores >= 0.2]
+    assert len(found) == len(result['predictions']) > 0
+    found.bboxes *= 7
+    sample.pred_instances = found
+    large = cv2.resize(cv2.imread(path)[..., ::-1], (672, 448))
+    infer.visualizer.add_datasample(
+        'a', large, sample, draw_gt=False, pred_score_thr=0
+    )
+    drawn = cv2.imread(str(vis / 'a.png'))[..., ::-1]
+    assert np.array_equal(drawn, infer.visualizer.get_image())
+    assert not np.array_equal(drawn, large)
 
 
 def test_a_classifier_lists_its_five_likeliest_classes(
@@ -169,7 +196,8 @@ def test_masks_are_drawn_and_listed(run, images, tmp_path):
     path = save_random(cfg, tmp_path / 'mask.pth')
     content, vis = run(images / 'a.png', path, '--score-thr', 0.2)
     found = content['results'][0]['predictions']
-    assert found and (vis / 'a.png').exists()
+    # enlarged sevenfold, so that labels leave something to see
+    assert found and cv2.imread(str(vis / 'a.png')).shape == (448, 672, 3)
     for one in found:
         assert one['mask']['size'] == [64, 96]
         (x, y, w, h), (x1, y1, x2, y2) = mask.toBbox(one['mask']), one['box']

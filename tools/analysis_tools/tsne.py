@@ -9,6 +9,8 @@ image depend on no other.
 import argparse
 import json
 import os
+import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +169,7 @@ def main():
         if cfg.get('default_scope') != 'mmpretrain':
             raise ValueError(
                 f'{config} is no config of MMPretrain: t-SNE is drawn of '
-                'classifiers, which have one feature for an image'
+                'classifiers, whose images have one class'
             )
         dataset = build_dataset(cfg)
         found = [dataset.CLASSES[i] for i in dataset.get_gt_labels()]
@@ -210,4 +212,7 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except (ValueError, OSError, pickle.UnpicklingError) as error:
+        sys.exit(f'tsne: {error}')
