@@ -160,9 +160,19 @@ class Branch(nn.Sequential):
             if isinstance(child, BranchNorm) and not (
                 self.training
                 or child.training
-                # is reverted first, which replaces children by their names
-                or isinstance(child.norm, nn.SyncBatchNorm)
                 or not isinstance(child.norm, _BatchNorm)
             ):
                 child = child.norm
             yield name, child
+
+    def add_module(self, name: str, module: nn.Module | None):
+        """Adds a child; a batch norm takes the place of the one inside.
+
+        So conversions to SyncBN and back, which put what they made of each
+        child by its name, keep the names of the weights.
+        """
+        old = self._modules.get(name)
+        if isinstance(old, BranchNorm) and isinstance(module, _BatchNorm):
+            old.norm = module
+        else:
+            super().add_module(name, module)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from attention_checks import assert_equal, norm, randomize, unequal_samples
 from mmcv.cnn import fuse_conv_bn
+from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 from mmba2m.models.attentions.norm import Branch, BranchNorm
@@ -110,3 +111,18 @@ def test_hosts_fold_batch_norms_at_inference(cfg):
     assert_equal(fused(x), expected)
     left = [m for m in fused.modules() if isinstance(m, BranchNorm)]
     assert len(left) == (0 if cfg == BN else 2)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_conversions_keep_the_names(training):
+    layers = [nn.Conv2d(3, 4, 1), BranchNorm(BN, 4), nn.ReLU()]
+    branch = randomize(Branch(*layers)).train(training)
+    before, x = branch.state_dict(), unequal_samples(2, 3, 5, 5)
+    expected = branch(x)
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(branch)
+    assert isinstance(synced[1], BranchNorm)
+    assert isinstance(synced[1].norm, nn.SyncBatchNorm)
+    after = revert_sync_batchnorm(synced)
+    assert after.state_dict().keys() == before.keys()
+    assert not isinstance(after[1].norm, nn.SyncBatchNorm)
+    assert_equal(after.train(training)(x), expected)
