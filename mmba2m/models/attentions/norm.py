@@ -93,7 +93,7 @@ class BranchNorm(nn.Module):
     ):
         super().__init__()
         self.last = last
-        self.norm = nn.Identity()
+        self.norm: nn.Module = nn.Identity()
         if norm_cfg is not None:
             norm_cfg = dict(norm_cfg)
             groups = norm_cfg.get('num_groups')
