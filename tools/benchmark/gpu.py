@@ -59,6 +59,8 @@ def main():
         ]
         if name == 'study' and args.device == 'cpu':
             lacking.append('a GPU')
+        if time.monotonic() > end - 5:
+            lacking.append('time')
         if lacking:
             print(f'{name}: left out, {", ".join(lacking)} is missing')
             continue
