@@ -1,8 +1,6 @@
 import copy
 import http.server
 import json
-import re
-import shutil
 import sys
 import threading
 from functools import partial
@@ -16,7 +14,6 @@ import torch
 from random_checkpoints import (
     CLASSES,
     IMAGES,
-    ROOT,
     draw_image,
     load_config,
     save_random,
@@ -298,28 +295,3 @@ def test_errors_name_what_is_wrong(run, images, tmp_path, checkpoints):
         ((image, bare), 'bare.pth was not loaded: it holds print'),
     ):
         assert message in run(*args, fails=True)
-
-
-@pytest.mark.parametrize('host', HOSTS)
-def test_the_examples_of_the_page_run(
-    images, checkpoints, tmp_path, monkeypatch, capsys, host
-):
-    page = (ROOT / 'docs/inference.md').read_text(encoding='utf-8')
-    blocks = re.findall(r'```python\n(.+?)```', page, re.S)
-    (block,) = (block for block in blocks if host in block)
-    assert len(block.strip().splitlines()) == 5
-    if host == 'mmdet':  # the README shows it, too
-        readme = (ROOT / 'README.md').read_text(encoding='utf-8')
-        assert f'```python\n{block}```' in readme
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(checkpoints['mmdet'], 'detector.pth')
-    shutil.copy(checkpoints['mmpretrain'], 'classifier.pth')
-    load_config('mmpretrain').dump('classifier.py')
-    shutil.copy(images / 'a.png', 'image.jpg')
-    exec(block, {})
-    printed = capsys.readouterr().out
-    if host == 'mmdet':
-        assert (tmp_path / 'outputs/vis/image.jpg').exists()
-        assert '[[' in printed
-    else:
-        assert printed.split()[-1] in CLASSES
