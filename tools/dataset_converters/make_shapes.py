@@ -4,7 +4,8 @@ import argparse
 import os
 import sys
 
-os.environ['MMBA2M_WITHOUT_HOSTS'] = '1'  # before mmba2m is imported
+if __name__ == '__main__':  # before mmba2m is imported
+    os.environ['MMBA2M_WITHOUT_HOSTS'] = '1'
 
 from mmba2m.datasets import make_shapes
 

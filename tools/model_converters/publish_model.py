@@ -9,7 +9,8 @@ the weights are the averaged ones.
 import hashlib
 import os
 
-os.environ['MMBA2M_WITHOUT_HOSTS'] = '1'  # before mmba2m is imported
+if __name__ == '__main__':  # before mmba2m is imported
+    os.environ['MMBA2M_WITHOUT_HOSTS'] = '1'
 
 from common import create_parser, run
 
