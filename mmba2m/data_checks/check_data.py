@@ -108,7 +108,7 @@ class _Checks:
                 counts.append(None)
                 continue
             opened.append(data)
-            if training and len(leaves) > 1:
+            if training and len(leaves) > 1 and _has_targets(data):
                 data.targets = {}
             if thorough:
                 self.seen.append((name, data))
@@ -189,8 +189,8 @@ def _check_targets(data, content):
         data.targets.update(map(_describe_target, items))
     left = data.objects - data.dropped.total() - kept
     data.dropped['by filters'] = max(left, 0)
-    targets = not data.steps or data.has_step('LoadAnnotations')
-    if not kept and (targets if data.training else data.labelled):
+    targets = _has_targets(data) if data.training else data.labelled
+    if not kept and targets:
         aim = 'train on' if data.training else 'find'
         yield ValueError(
             f'{data.name} has no object to {aim} in {len(items)} images: '
@@ -198,9 +198,15 @@ def _check_targets(data, content):
         )
 
 
+def _has_targets(data):
+    """Whether annotations are loaded, not only images, as unlabelled ones."""
+    return not data.steps or data.has_step('LoadAnnotations')
+
+
 def _describe_target(item):
-    boxes = [(it['bbox_label'], tuple(it['bbox'])) for it in item['instances']]
-    return os.path.normpath(item['img_path']), hash(tuple(sorted(boxes)))
+    # not their boxes, which another export may have rounded
+    labels = sorted(object_['bbox_label'] for object_ in item['instances'])
+    return os.path.normpath(item['img_path']), tuple(labels)
 
 
 def _check_shared(opened):
@@ -211,7 +217,7 @@ def _check_shared(opened):
         if names:
             raise ValueError(
                 f'{len(names)} images, as {min(names)!r}, are in {one.name} '
-                f'and in {other.name} with different boxes, so that each '
+                f'and in {other.name} with different objects, so that each '
                 'would train the objects of the other as background; put '
                 'them into one file'
             )

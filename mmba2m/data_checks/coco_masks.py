@@ -54,7 +54,11 @@ def _find_problem(mask, image):
             return 'a mask without counts or size', True
         if size != sides:
             return f'a mask of height and width {size}, not {sides}', False
-        total = math.prod(sides) if isinstance(counts, str) else sum(counts)
+        if isinstance(counts, str):
+            return None, False
+        if not all(isinstance(n, (int, float)) and n >= 0 for n in counts):
+            return 'a mask whose counts are no numbers from 0 on', False
+        total = sum(counts)
         if total != math.prod(sides):
             pixels = math.prod(sides)
             return (

@@ -36,8 +36,8 @@ class Data:
     #: objects left, by class; those that are not, by the reason
     kept: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
-    #: of each image that is left, its objects, if there are other data sets
-    targets: dict[str, int] | None = None
+    #: of each image that is left, the labels, if there are other data sets
+    targets: dict[str, tuple[int, ...]] | None = None
 
     @cached_property
     def classes(self) -> tuple[str, ...]:

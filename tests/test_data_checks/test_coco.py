@@ -187,6 +187,8 @@ MASKS = {
     'rle': (dict(counts=[0, 4096], size=[64, 64]), ''),
     'counts': (dict(counts=[0, 4097], size=[64, 64]), 'E up to 4097, not '
                '4096'),
+    'counts_text': (dict(counts=['a'], size=[64, 64]), 'E are no numbers'),
+    'counts_below_0': (dict(counts=[-5, 4101], size=[64, 64]), 'E from 0'),
     'two_parts': ([[1, 1, 9, 1, 9, 9], [2, 2, 5, 5]], ''),
 }  # fmt: skip
 

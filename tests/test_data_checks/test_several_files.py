@@ -47,6 +47,10 @@ def test_a_file_for_each_class_is_named(coco):
     shared = keep(file, True) & keep(second, False)
     assert re.fullmatch(
         rf"E train: {len(shared)} images, as '.*train2017/0+\d+.jpg', are in "
-        "'.*train2017.json' and in '.*second.json' with different boxes.*",
+        "'.*train2017.json' and in '.*second.json' with different objects.*",
         say(coco, TRAIN),
     )
+    # images alone, as of semi-supervised training
+    unlabelled = coco.train_dataloader.dataset.datasets[1]
+    unlabelled.pipeline = [dict(type='LoadEmptyAnnotations')]
+    assert say(coco, TRAIN) == ''

@@ -152,6 +152,7 @@ class Branch(nn.Sequential):
 
     It looks among the children, by type, for a batch norm behind each
     convolution. In evaluation, :class:`BranchNorm` is nothing but its norm.
+    :class:`RunningBN` is none that it knows, and stays.
     """
 
     def named_children(self):
