@@ -11,7 +11,8 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
-from tool_runs import run_tool
+from tool_runs import leave_group, run_tool
+from torch import distributed
 
 from mmba2m.checkpoints.files import load_checkpoint
 from mmba2m.datasets import make_shapes
@@ -136,6 +137,16 @@ custom_hooks = [
         env={'SHAPES_ROOT': str(shapes)},
     )
     return folder / 'run'
+
+
+@pytest.fixture
+def group():
+    """A process group of one."""
+    distributed.init_process_group(
+        'gloo', store=distributed.HashStore(), rank=0, world_size=1
+    )
+    yield
+    leave_group()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 import tempfile
+import time
 import traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -20,6 +21,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from mmengine.visualization import Visualizer
+from torch import distributed
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,3 +133,13 @@ def _call(argv, env, output, prepare):
     sys.argv = argv
     sys.path.insert(0, str(Path(argv[0]).parent.absolute()))
     runpy.run_path(argv[0], run_name='__main__')
+
+
+def leave_group():
+    """Ends a process group, once its threads have let go of their tensors.
+
+    torch 2.1 waits for them with the GIL, which they need for that: rarely,
+    but then for ever. Processes that end leave a group by ending.
+    """
+    time.sleep(0.1)
+    distributed.destroy_process_group()

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from mmengine.registry import RUNNERS
-from torch import distributed
 from toy_training import EPOCH, SGD, make_loader, train
 
 from mmba2m.checkpoints import files
@@ -32,16 +31,6 @@ def assert_resumes(tmp_path, assert_same_checkpoints):
         assert_same_checkpoints(tmp_path / 'whole' / last, parts)
 
     return compare
-
-
-@pytest.fixture
-def group():
-    """A process group of one."""
-    distributed.init_process_group(
-        'gloo', store=distributed.HashStore(), rank=0, world_size=1
-    )
-    yield
-    distributed.destroy_process_group()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 import torch
 from mmengine.registry import MODELS
+from tool_runs import leave_group
 from torch import distributed, nn
 from toy_training import Toy
 
@@ -39,7 +40,7 @@ def launch(run, monkeypatch):
 
     yield launch
     if distributed.is_initialized():
-        distributed.destroy_process_group()
+        leave_group()
 
 
 def test_cpu_run_takes_gloo_and_reverts_sync_bn(launch, tmp_path):

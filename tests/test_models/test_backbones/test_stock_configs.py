@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-import torch.distributed as dist
 from batches import make_batch, take_few_regions
 from families import fill_trident
 from mmengine.config import Config
@@ -56,15 +55,6 @@ CASES += [('neck', path) for path in NECKS]
 CASES = [case for case in CASES if case[1].split('::')[0] in HOSTS]
 
 
-@pytest.fixture
-def one_rank():
-    dist.init_process_group(
-        'gloo', store=dist.HashStore(), rank=0, world_size=1
-    )
-    yield
-    dist.destroy_process_group()
-
-
 def load(path, part, folder):
     """A stock config, and the same with the lines of the page."""
     name = dict(backbone='AttentionBackbone', neck='AttentionMaps')[part]
@@ -93,7 +83,7 @@ def load(path, part, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('part', 'path'), CASES)
-def test_it_trains_predicts_starts_and_strips(part, path, tmp_path, one_rank):
+def test_it_trains_predicts_starts_and_strips(part, path, tmp_path, group):
     stock, cfg = load(path, part, tmp_path)
     init_default_scope(cfg.default_scope)
     MessageHub.get_current_instance().update_info('iter', 0)

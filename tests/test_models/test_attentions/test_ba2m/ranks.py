@@ -179,4 +179,3 @@ def work(rank, folder, names):
     results = {name: run(name, rank) for name in names}
     torch.save(results, f'{folder}/{rank}.pt')
     distributed.barrier()
-    distributed.destroy_process_group()
