@@ -10,12 +10,10 @@ from mmengine.hooks import Hook
 from mmba2m.config_files import list_registries, path_of
 from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.models.attentions.names import find_attention
-from mmba2m.models.backbones.attention_backbone import (
-    AttentionBackbone,
-    find_class,
-)
+from mmba2m.models.backbones import AttentionBackbone
 from mmba2m.models.backbones.ba2m_stages import BA2MStagesMixin
 from mmba2m.models.backbones.slots import AttentionMixin, to_entries
+from mmba2m.models.host_classes import find_class
 from mmba2m.models.necks import AttentionMaps
 
 from .embedded_config import walk

@@ -1,13 +1,10 @@
 """Attention modules in any backbone of a host, by the backbone's name."""
 
-from functools import cache
-from importlib import import_module
 from typing import Any
 
-from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 
-from mmba2m import HOSTS
+from mmba2m.models.host_classes import extend_class, find_class
 from mmba2m.registry import MODELS
 
 from .slots import AttentionMixin
@@ -35,35 +32,8 @@ def AttentionBackbone(base: str | type, **kwargs: Any) -> nn.Module:
     return add_attention(find_class(base), AttentionMixin)(**kwargs)
 
 
-def find_class(name: str | type) -> type:
-    """Finds a class of the hosts by its name.
-
-    Raises:
-        ValueError: If there is none, or without a default scope one in each.
-    """
-    if not isinstance(name, str):
-        return name
-    with MMENGINE_MODELS.switch_scope_and_registry(None) as registry:
-        scope, found = registry.scope, registry.get(name)
-    if found is None and scope == 'mmengine':
-        registries = [import_module(f'{host}.registry') for host in HOSTS]
-        classes = {registry.MODELS.get(name) for registry in registries}
-        classes.discard(None)
-        if len(classes) > 1:
-            names = ' or '.join(f'{host}.{name}' for host in HOSTS)
-            raise ValueError(f'{name!r} is in several hosts: write {names}')
-        found = next(iter(classes), None)
-    if found is None:
-        raise ValueError(
-            f'there is no {name!r} in the scope {scope!r}; that of another '
-            "host needs its scope, as 'mmpretrain.ConvNeXt'"
-        )
-    return found
-
-
-@cache
 def add_attention(host: type, mixin: type) -> type:
-    """Makes the class of a host that has attention modules, once.
+    """Makes the class of a host that has attention modules.
 
     Args:
         host: Class of a host. One that has them is returned as it is.
@@ -71,25 +41,9 @@ def add_attention(host: type, mixin: type) -> type:
     """
     if issubclass(host, AttentionMixin):
         return host
-    bases = [mixin, host]
     if hasattr(host, 'get_layer_depth'):
-        bases.insert(0, LayerDepthMixin)
-
-    def reduce(self, protocol):
-        # pickle finds no class that is made here by its name
-        _, _, *state = super(cls, self).__reduce_ex__(protocol)
-        return _new, (host, mixin), *state
-
-    namespace = dict(
-        __module__=__name__, __doc__=host.__doc__, __reduce_ex__=reduce
-    )
-    cls = type(f'Attention{host.__name__}', tuple(bases), namespace)
-    return cls
-
-
-def _new(host, mixin):
-    cls = add_attention(host, mixin)
-    return cls.__new__(cls)
+        return extend_class(host, LayerDepthMixin, mixin)
+    return extend_class(host, mixin)
 
 
 class LayerDepthMixin:

@@ -7,12 +7,10 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmba2m.models.backbones.attention_backbone import (
-    add_attention,
-    find_class,
-)
+from mmba2m.models.backbones.attention_backbone import add_attention
 from mmba2m.models.backbones.slots import AttentionMixin, to_entries
 from mmba2m.models.backbones.stages import Stage
+from mmba2m.models.host_classes import find_class
 from mmba2m.registry import MODELS
 
 

@@ -1,0 +1,1 @@
+"""Heads of the hosts that train across the batch."""

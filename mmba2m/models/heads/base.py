@@ -1,0 +1,16 @@
+"""What the heads that train across the batch share."""
+
+from mmba2m.models.host_classes import extend_class, find_class
+
+
+def make_head(base: str | type, mixin: type) -> type:
+    """Makes the class of a host's head with a mixin before it; it pickles.
+
+    Args:
+        base: As of :func:`AttentionBackbone`.
+        mixin: What is put before it.
+
+    Raises:
+        ValueError: If there is no such head.
+    """
+    return extend_class(find_class(base), mixin)
