@@ -2,6 +2,10 @@
 
 from mmba2m.models.host_classes import extend_class, find_class
 
+#: Children of these heads that only training needs; the option that
+#: configures one has its name
+TRAINING_ONLY = ('batch_former',)
+
 
 def make_head(base: str | type, mixin: type) -> type:
     """Makes the class of a host's head with a mixin before it; it pickles.
