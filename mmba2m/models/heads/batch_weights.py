@@ -11,12 +11,15 @@ from mmba2m.models.attentions.arguments import reduce_channels
 from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.models.attentions.ba2m.batch_softmax import batch_softmax
 from mmba2m.models.attentions.ba2m.branches import LocalSpatialAttention
+from mmba2m.models.attentions.norm import BranchNorm
 
 
 class SampleScores(nn.Module):
-    """BA²M's three branches and its SAR (Eq. 9): (N, C, H, W) → (N,).
+    """A score a sample, of BA²M's three branches: (N, C, H, W) → (N,).
 
-    It is no :class:`BA2M`: it scales no feature, and inference has none.
+    It is ``sigmoid(BN(SAR))``. Means of whole maps, the SARs (Eq. 9) of a
+    batch differ little, with a standard deviation of some 0.05; the norm
+    spreads them. This is no :class:`BA2M`: it scales no feature.
 
     Args:
         in_channels: C.
@@ -31,10 +34,12 @@ class SampleScores(nn.Module):
         self.channel = ba2m.channel
         self.local_spatial = ba2m.local_spatial
         self.global_spatial = ba2m.global_spatial
+        self.norm = BranchNorm(dict(type='BN'), 1, pooled=True, last=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns scores between 0 and 1, float32 at least."""
-        return BA2M.sample_attention(cast(BA2M, self), x)
+        sar = BA2M.sample_attention(cast(BA2M, self), x)
+        return self.norm(sar.view(-1, 1, 1, 1)).flatten().sigmoid()
 
 
 class PositionScores(LocalSpatialAttention):
