@@ -1,9 +1,14 @@
 """What only a GPU shows, on one, without data."""
 
 import copy
+import json
+import shutil
 
 import pytest
 import torch
+from mmcv.ops import get_compiling_cuda_version
+from tool_runs import run_process, run_tool
+from torch import distributed, nn
 
 from mmba2m.models.attentions import BA2M
 
@@ -121,3 +126,109 @@ def test_nothing_needs_what_is_not_deterministic(pair, monkeypatch):
     finally:
         torch.use_deterministic_algorithms(False)
     assert torch.equal(*grads)
+
+
+def test_scaled_gradients_that_overflow_are_no_step(pair):
+    network = nn.Sequential(pair[0], nn.Conv2d(64, 1, 1)).cuda()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler('cuda', init_scale=2.0**40)
+    start = [parameter.clone() for parameter in network.parameters()]
+    for _ in range(32):  # the scale is halved each time
+        with torch.autocast('cuda', torch.float16):
+            loss = network(pair[2].cuda()).square().mean()
+        before, scale = pair[0].running_normalizer.clone(), scaler.get_scale()
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert before.isfinite()
+        if scaler.get_scale() == scale:
+            break
+        assert all(map(torch.equal, network.parameters(), start))
+    assert 2.0**8 < scale < 2.0**40
+    assert not all(map(torch.equal, network.parameters(), start))
+    assert all(p.isfinite().all() for p in network.parameters())
+
+
+def test_ranks_of_nccl_are_one_batch(tmp_path):
+    ranks = min(torch.cuda.device_count(), 2)
+    torch.multiprocessing.spawn(_weigh, (ranks, tmp_path), ranks)
+    one = _run_on(_make_frozen(), slice(None))
+    sizes = [2, 6] if ranks == 2 else [8]
+    parts = [torch.load(tmp_path / f'{rank}.pth') for rank in range(ranks)]
+    assert [len(y) for y, _ in parts] == sizes
+    for both, expected in zip(zip(*parts, strict=True), one, strict=True):
+        torch.testing.assert_close(torch.cat(both), expected)
+
+
+def _weigh(rank, ranks, folder):
+    torch.cuda.set_device(rank)
+    file = f'file://{folder}/meeting'
+    distributed.init_process_group(
+        'nccl', init_method=file, rank=rank, world_size=ranks
+    )
+    part = slice(0, 2) if rank == 0 else slice(2, None)
+    part = part if ranks == 2 else slice(None)
+    torch.save(_run_on(_make_frozen(), part), folder / f'{rank}.pth')
+    distributed.destroy_process_group()
+
+
+def _make_frozen():
+    """Its norms are frozen: a norm over the batch would be per rank."""
+    torch.manual_seed(0)
+    module = BA2M(64, reduction=4).cuda().eval()
+    module.training = True
+    return module
+
+
+def _run_on(module, part):
+    """Outputs and gradients of some samples of a batch."""
+    torch.manual_seed(1)
+    x, upstream = draw(), draw()
+    x = x[part].cuda().requires_grad_()
+    y = module(x)
+    y.backward(upstream[part].cuda())
+    return y.detach().cpu(), x.grad.cpu()
+
+
+@pytest.mark.slow
+def test_a_resumed_training_is_the_whole_one(shapes, tmp_path, monkeypatch):
+    pytest.importorskip('mmpretrain')
+    monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+    whole, parted = tmp_path / 'whole', tmp_path / 'parted'
+    args = ['configs/demo/ba2m-resnet18_shapes.py', '--work-dir']
+    options = ['--cfg-options', 'train_cfg.max_epochs=2']
+    options += ['randomness.seed=0', 'randomness.deterministic=True']
+    env = dict(SHAPES_ROOT=str(shapes))
+    run_process('train.py', *args, whole, *options, env=env)
+    parted.mkdir()
+    shutil.copy(whole / 'epoch_1.pth', parted)
+    run_process('train.py', *args, parted, '--resume', *options, env=env)
+    weights = [
+        torch.load(folder / 'epoch_2.pth', weights_only=False)['state_dict']
+        for folder in (whole, parted)
+    ]
+    for name, weight in weights[0].items():
+        assert torch.equal(weight, weights[1][name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    get_compiling_cuda_version() == 'not available',
+    reason="mmcv's operators are not built for a GPU",
+)
+def test_the_demo_learns(tmp_path):
+    pytest.importorskip('mmdet')
+    data = tmp_path / 'shapes'
+    run_tool('dataset_converters/make_shapes.py', data)
+    run_process(
+        'train.py',
+        'configs/demo/faster-rcnn_ba2m-r18_fpn_shapes.py',
+        '--work-dir',
+        tmp_path / 'run',
+        env=dict(SHAPES_ROOT=str(data)),
+    )
+    log = next((tmp_path / 'run').glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    last = [line for line in lines if 'coco/bbox_mAP_50' in line][-1]
+    assert last['coco/bbox_mAP_50'] >= 0.5

@@ -1,4 +1,5 @@
-# Focal loss in place of proposals, on the same backbone and images.
+# Focal loss in place of proposals, on the same backbone and images. After the
+# 4 epochs of the Faster R-CNN its AP is 3 %, so it has 12.
 _base_ = './faster-rcnn_r50_thin_bccd.py'
 
 model = dict(
@@ -49,3 +50,8 @@ model = dict(
         max_per_img=100,
     ),
 )
+train_cfg = dict(max_epochs=12, val_interval=6)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(type='MultiStepLR', by_epoch=True, milestones=[9], gamma=0.1),
+]

@@ -17,7 +17,7 @@ BENCHMARK = 'tools/benchmark/benchmark_backbone.py --max-seconds 8 --setting '
 FAST = ' --precision bf16 --channels-last'
 #: name, seconds at most, packages, command
 JOBS = [
-    ('tests', 120, 'mmcv pytest', '-m pytest -q -m gpu tests/test_gpu.py'),
+    ('tests', 200, 'mmcv pytest', '-m pytest -q -m gpu tests/test_gpu.py'),
     ('operations', 40, 'mmcv', 'tools/benchmark/operations.py'),
 ]
 for name, host, options in (
