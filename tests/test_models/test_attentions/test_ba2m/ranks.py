@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from mmba2m.models.attentions.ba2m import BA2M
+from mmba2m.models.heads.batch_weights import BatchWeights, SampleScores
 
 SIZES = (1, 2, 3)
 
@@ -107,6 +108,20 @@ def run_alone(module, x, upstream):
     return dict(y=x if last else module(x).detach())
 
 
+def make_weights():
+    torch.manual_seed(3)
+    return BatchWeights(SampleScores(8, 2), bound=50.0).double().eval()
+
+
+def weigh_losses(module, x, losses):
+    """Loss weights, and gradients of the sum of losses and penalties."""
+    (weights,), added = module([x])
+    total = (weights * losses.mean((1, 2, 3))).sum()
+    (total + added['loss_batch_weights'] * len(x)).backward()
+    grads = [parameter.grad for parameter in module.parameters()]
+    return dict(y=weights.detach(), parameters=sum_over_ranks(grads))
+
+
 def make_network():
     torch.manual_seed(5)
     cfg = dict(norm_cfg=dict(type='GN', num_groups=1), zero_init=False)
@@ -148,13 +163,20 @@ SCENARIOS = dict(
     alone=run_alone,
     counting=run_counting,
     compiled=run_compiled,
+    **dict.fromkeys(['weighted', 'weighted_empty'], weigh_losses),
 )
 OPTIONS = dict(
     as_printed=dict(scale_by_batch=False),
     local=dict(sync_batch=False),
     alone=dict(inference='batch'),
 )
-NUM_SAMPLES = dict(empty=(0, 2, 4), nobody=(0, 0, 0))
+NUM_SAMPLES = dict(empty=(0, 2, 4), weighted_empty=(0, 2, 4), nobody=(0, 0, 0))
+BUILDERS = dict(
+    ddp=make_network,
+    accumulated=make_network,
+    weighted=make_weights,
+    weighted_empty=make_weights,
+)
 
 
 def run(name, *ranks):
@@ -164,7 +186,7 @@ def run(name, *ranks):
         torch.cat([tensor.split(sizes)[rank] for rank in ranks or range(3)])
         for tensor in make_batch(sum(sizes), name == 'equal')
     ]
-    build = make_network if name in ('ddp', 'accumulated') else make_frozen
+    build = BUILDERS.get(name, make_frozen)
     return SCENARIOS[name](build(**OPTIONS.get(name, {})), *batch)
 
 

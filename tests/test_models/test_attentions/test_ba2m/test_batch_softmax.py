@@ -65,6 +65,7 @@ def assert_equal_to_one_process(results, name):
 
 
 AS_ONE = 'plain as_printed empty nobody checkpointed reentrant ddp accumulated'
+AS_ONE += ' weighted weighted_empty'  # of losses
 
 
 @pytest.mark.parametrize('name', AS_ONE.split())
