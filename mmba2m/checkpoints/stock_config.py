@@ -8,11 +8,13 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 
 from mmba2m.config_files import list_registries, path_of
+from mmba2m.models import heads
 from mmba2m.models.attentions.ba2m import BA2M
 from mmba2m.models.attentions.names import find_attention
 from mmba2m.models.backbones import AttentionBackbone
 from mmba2m.models.backbones.ba2m_stages import BA2MStagesMixin
 from mmba2m.models.backbones.slots import AttentionMixin, to_entries
+from mmba2m.models.heads.base import TRAINING_ONLY
 from mmba2m.models.host_classes import find_class
 from mmba2m.models.necks import AttentionMaps
 
@@ -26,6 +28,7 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
 
     Plugins and ``attention`` that are BA²M go, and backbones with BA²M become
     what they extend: the host's, or with other ``attention`` this package's.
+    Heads that train across the batch become the host's.
     This package's Runner and hooks are for training and go; its metrics
     become the host's where those take their options.
 
@@ -60,7 +63,11 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
             changes.append(f'{path}: no plugins that are BA2M')
         cls = _find(own, node) or object
         based = cls in (AttentionBackbone, AttentionMaps)
-        if based or issubclass(cls, AttentionMixin):
+        trained = cls.__module__.startswith(f'{heads.__name__}.')
+        if trained:
+            for key in TRAINING_ONLY:
+                node.pop(key, None)
+        elif based or issubclass(cls, AttentionMixin):
             if _drop(
                 node, 'attention', lambda e: find_attention(e['type']) is BA2M
             ):
@@ -71,7 +78,10 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
                 node.pop(key, None)
         elif not issubclass(cls, (BaseMetric, Hook)):
             continue
-        if not based:
+        if trained:
+            default = inspect.signature(cls).parameters['base'].default
+            stock = node.pop('base', default)
+        elif not based:
             stock = _find_stock(own, names, node)
         elif 'attention' not in node:
             stock = _take_base(path, node, cls)

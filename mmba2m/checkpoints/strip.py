@@ -1,4 +1,4 @@
-"""Takes BA²M out of a checkpoint whose strength was annealed to 0."""
+"""Takes out of a checkpoint what only its training needed."""
 
 from copy import deepcopy
 
@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmba2m.models.attentions.ba2m import BA2M
+from mmba2m.models.heads.base import TRAINING_ONLY
 
 from .checks import compare_states, describe_differences
 from .embedded_config import read_values, walk
@@ -52,10 +53,11 @@ def strip_checkpoint(
     """Turns a checkpoint with BA²M into one of the stock network.
 
     With a strength of 0 the module multiplies by exactly 1, so the stock
-    network predicts the same, bit for bit. Kept are the weights (and those
-    beside an average of them), and ``meta``, with the stock config. What a
-    resumed training needs is dropped: the optimizer's state belongs to
-    parameters that vanish.
+    network predicts the same, bit for bit; what heads have to train across
+    the batch is not used then. Kept are the weights (and those beside an
+    average of them), and ``meta``, with the stock config. What a resumed
+    training needs is dropped: the optimizer's state belongs to parameters
+    that vanish.
 
     Args:
         checkpoint: A checkpoint of a detector or classifier, or only
@@ -68,12 +70,14 @@ def strip_checkpoint(
         The checkpoint, its config, and what was done.
 
     Raises:
-        ValueError: If there is no BA²M in it, it was not annealed, or what is
-            left is not the network of the stock config.
+        ValueError: If there is neither in it, BA²M was not annealed, or what
+            is left is not the network of the stock config.
     """
     weights = get_weights(checkpoint)
-    if not find_ba2m(weights):
-        raise ValueError('there is no BA2M module in it')
+    if not find_ba2m(weights) and not _find_training_only(weights):
+        raise ValueError(
+            f'there is no BA2M module in it, and no {", ".join(TRAINING_ONLY)}'
+        )
     stripped = dict(meta=dict(checkpoint.get('meta') or {}))
     report = []
     for key in _STATES:
@@ -83,11 +87,14 @@ def strip_checkpoint(
         modules = find_ba2m(state)
         if not force:
             _check_annealed(state, modules, cfg)
-        gone = {name for names in modules.values() for name in names}
+        others = _find_training_only(state)
+        gone = {*others}.union(*modules.values())
         stripped[key] = {k: v for k, v in state.items() if k not in gone}
+        what = [f'{len(modules)} BA2M modules'] * bool(modules)
+        what += sorted(set(others.values()))
         report.append(
-            f'{key}: without {len(modules)} BA2M modules ({len(gone)} '
-            f'entries), {len(stripped[key])} entries stay'
+            f'{key}: without {", ".join(what)} ({len(gone)} entries), '
+            f'{len(stripped[key])} entries stay'
         )
     dropped = [key for key in checkpoint if key not in stripped]
     if dropped and 'state_dict' in checkpoint:
@@ -105,6 +112,12 @@ def strip_checkpoint(
     if read_values(stripped['meta']['cfg']).to_dict() != stock.to_dict():
         raise ValueError('its config cannot be written as text')
     return stripped, stock, report
+
+
+def _find_training_only(state):
+    """Maps keys to the name of the child that they are of."""
+    parts = ((key, {*key.split('.')} & {*TRAINING_ONLY}) for key in state)
+    return {key: found.pop() for key, found in parts if found}
 
 
 def _check_annealed(state, modules, cfg):
@@ -154,6 +167,6 @@ def _check_fits(cfg, weights):
     )
     if problems:
         raise ValueError(
-            'without BA2M it is not the network of the stock config: of its '
+            'stripped, it is not the network of the stock config: of its '
             f'weights {problems}'
         )

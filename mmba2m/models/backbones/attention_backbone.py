@@ -32,7 +32,7 @@ def AttentionBackbone(base: str | type, **kwargs: Any) -> nn.Module:
     return add_attention(find_class(base), AttentionMixin)(**kwargs)
 
 
-def add_attention(host: type, mixin: type) -> type:
+def add_attention(host: Any, mixin: type) -> type:
     """Makes the class of a host that has attention modules.
 
     Args:

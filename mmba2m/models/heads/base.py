@@ -4,7 +4,7 @@ from mmba2m.models.host_classes import extend_class, find_class
 
 #: Children of these heads that only training needs; the option that
 #: configures one has its name
-TRAINING_ONLY = ('batch_former',)
+TRAINING_ONLY = ('batch_former', 'batch_weights')
 
 
 def make_head(base: str | type, mixin: type) -> type:
