@@ -36,6 +36,7 @@ TOOLS = dict(
     tsne='analysis_tools/tsne.py',
     visualize_weights='analysis_tools/visualize_weights.py',
     benchmark='benchmark/benchmark_backbone.py',
+    long_tail='dataset_converters/long_tail.py',
     make_shapes='dataset_converters/make_shapes.py',
     pascal_voc_instances='dataset_converters/pascal_voc_instances.py',
     export='deployment/export.py',

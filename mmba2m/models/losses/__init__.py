@@ -1,0 +1,5 @@
+"""Losses for class frequencies that differ."""
+
+from .balanced_softmax_loss import BalancedSoftmaxLoss
+
+__all__ = ['BalancedSoftmaxLoss']
