@@ -20,6 +20,13 @@ from mmba2m.checkpoints.files import load_checkpoint, to_bytes, write_new_file
 KEYS = ('meta', 'state_dict')
 
 
+def parse_args():
+    parser = create_parser(__doc__)
+    text = 'weights of 16 bits, half the file: test what it costs'
+    parser.add_argument('--half', action='store_true', help=text)
+    return parser.parse_args()
+
+
 def publish_model(args):
     checkpoint = load_checkpoint(args.checkpoint)
     missing = [key for key in KEYS if key not in checkpoint]
@@ -29,6 +36,12 @@ def publish_model(args):
             f'{" and no ".join(missing)}'
         )
     weights = read_weights(checkpoint, args.checkpoint)
+    if args.half:
+        weights = {
+            key: value.half() if value.is_floating_point() else value
+            for key, value in weights.items()
+        }
+        read_weights(weights, f'{args.checkpoint} in 16 bits')
     content = to_bytes(dict(meta=checkpoint['meta'], state_dict=weights))
     digest = hashlib.sha256(content).hexdigest()[:8]
     out = args.out.with_name(f'{args.out.stem}-{digest}.pth')
@@ -42,4 +55,4 @@ def publish_model(args):
 
 
 if __name__ == '__main__':
-    run(publish_model, create_parser(__doc__).parse_args())
+    run(publish_model, parse_args())

@@ -44,6 +44,26 @@ def test_published_is_what_describes_the_network(
     )
 
 
+def test_weights_of_16_bits(checkpoint, convert, tmp_path):
+    convert('publish_model', checkpoint, tmp_path / 'half.pth', '--half')
+    (path,) = tmp_path.glob('half-*.pth')
+    source = torch.load(checkpoint, weights_only=False)['state_dict']
+    published = torch.load(path, weights_only=True)['state_dict']
+    assert published.keys() == source.keys()
+    for key, value in source.items():
+        kept = value.half() if value.is_floating_point() else value
+        assert published[key].dtype == kept.dtype
+        assert torch.equal(published[key], kept)
+
+    torch.save(dict(meta={}, state_dict=dict(a=1e5 * ONE)), path)
+    message = convert(
+        'publish_model', path, tmp_path / 'b.pth', '--half', fails=True
+    )
+    assert message.endswith(
+        'in 16 bits has 1 weights that are NaN or infinite: a'
+    )
+
+
 ONE, NAN = torch.ones(2), torch.tensor([1, float('nan')])
 
 
