@@ -49,7 +49,8 @@ def draw(root: Path, imbalance: float, seed: int) -> dict[str, list[str]]:
         raise ValueError(f'{root} has {len(names)} folders: one for a class')
     found: dict[str, list[str]] = {name: [] for name in names}
     # what it would train with, without the list
-    for info in CustomDataset(data_root=str(root)).load_data_list():
+    dataset = CustomDataset(data_root=str(root), lazy_init=True)
+    for info in dataset.load_data_list():
         path = os.path.relpath(info['img_path'], root)
         found[names[info['gt_label']]].append(path)
     largest = min(map(len, found.values()))
