@@ -76,7 +76,9 @@ class BatchFormer(BaseModule):
         end = sum(counts[: get_rank() + 1])
         begin = end - len(x)
         rows = F.pad(x, (0, 0, begin, sum(counts) - end))
-        return self.encoder(all_reduce(rows))[begin:end]
+        # sums of gradients want float32, gloo of torch 2.1 has no bfloat16
+        rows = rows.to(torch.promote_types(x.dtype, torch.float32))
+        return self.encoder(all_reduce(rows).to(x.dtype))[begin:end]
 
 
 @MODELS.register_module()
@@ -173,7 +175,8 @@ class BatchFormerBBoxMixin:
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> tuple:
         """The head's; in training it keeps those of mixed RoIs for `loss`."""
-        if not self.training:
+        # some samplers ask the head for losses, without gradient
+        if not self.training or not torch.is_grad_enabled():
             return super().forward(*args, **kwargs)  # type: ignore
         predictors = [getattr(self, key, None) for key in ('fc_cls', 'fc_reg')]
         features = []
