@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from batches import make_batch, take_few_regions
 from mmengine.config import Config, ConfigDict
+from mmengine.optim import OptimWrapper
 from mmengine.structures import InstanceData
 
 pytest.importorskip('mmdet')
@@ -13,6 +14,7 @@ pytest.importorskip('mmdet')
 from mmdet.models.dense_heads import RetinaHead
 from mmdet.registry import MODELS
 
+from mmba2m.checkpoints.strip import strip_checkpoint
 from mmba2m.models.heads.batch_weights import BatchWeights, SampleScores
 
 SIZE = 64
@@ -252,26 +254,22 @@ def test_one_line_over_a_stock_config_is_stock_at_inference(
     networks = []
     for more in ('', f'model = dict({line})\n'):
         path.write_text(f"_base_ = 'mmdet::{config}'\n{more}")
-        cfg = Config.fromfile(path).model
-        del cfg.backbone.init_cfg
-        take_few_regions(cfg)
-        cfg.test_cfg.get('rcnn', cfg.test_cfg).score_thr = 0.0
+        cfg = Config.fromfile(path)
+        model = cfg.model
+        del model.backbone.init_cfg
+        take_few_regions(model)
+        model.test_cfg.get('rcnn', model.test_cfg).score_thr = 0.0
         with MODELS.switch_scope_and_registry('mmdet') as registry:
-            networks.append(registry.build(cfg))
+            networks.append(registry.build(model))
     stock, network = networks
     batch = make_batch('mmdet', network, 64, 64)
-    losses = network.train()(
-        **network.data_preprocessor(batch, True), mode='loss'
-    )
-    total, log = network.parse_losses(losses)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    log = network.train().train_step(deepcopy(batch), OptimWrapper(optimizer))
     assert log['loss_batch_weights'] > 0
-    total.backward()
-    grads = {name: p.grad for name, p in network.named_parameters()}
-    ours = [name for name in grads if '.batch_weights.' in name]
-    assert ours and all(grads[name] is not None for name in ours)
-    state = network.state_dict()
-    kept = {k: v for k, v in state.items() if '.batch_weights.' not in k}
-    stock.load_state_dict(kept)
+    checkpoint = dict(state_dict=network.state_dict())
+    stripped, stock_cfg, _ = strip_checkpoint(checkpoint, cfg)
+    assert 'mmba2m' not in stock_cfg.pretty_text
+    stock.load_state_dict(stripped['state_dict'])
     found, expected = (
         each.eval().test_step(deepcopy(batch)) for each in (network, stock)
     )
