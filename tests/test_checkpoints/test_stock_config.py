@@ -119,3 +119,32 @@ def test_what_else_is_ours_keeps_the_import_and_is_named():
     assert stripped.custom_imports == cfg.custom_imports
     del cfg.model.bbox_head
     assert strip_config(cfg)[0].custom_imports.imports == ['elsewhere']
+
+
+@needs_mmdet
+def test_heads_that_train_across_the_batch_become_the_hosts():
+    cfg = make_config(backbone='ResNet')
+    expected = cfg.to_dict()
+    expected.pop('custom_imports')
+    ours = ['BatchFormerBBoxHead', 'BatchWeightedBBoxHead']
+    heads = [
+        dict(type=f'mmba2m.{ours[0]}', batch_former=dict(dropout=0.1)),
+        dict(type=f'mmba2m.{ours[0]}', base='Shared4Conv1FCBBoxHead'),
+        dict(type=f'mmba2m.{ours[1]}', batch_weights=dict(reduction=4)),
+    ]
+    cfg.model.roi_head = dict(
+        bbox_head=[dict(h, in_channels=4) for h in heads]
+    )
+    stripped, changes, left = strip_config(cfg)
+    stock = [
+        'Shared2FCBBoxHead',
+        'Shared4Conv1FCBBoxHead',
+        'Shared2FCBBoxHead',
+    ]
+    expected['model']['roi_head'] = dict(
+        bbox_head=[dict(type=name, in_channels=4) for name in stock]
+    )
+    assert stripped.to_dict() == expected and not left
+    assert changes[0].endswith(
+        'mmba2m.BatchFormerBBoxHead → Shared2FCBBoxHead'
+    )

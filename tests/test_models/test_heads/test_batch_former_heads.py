@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from batches import make_batch, take_few_regions
-from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.registry import MODELS
 
 from mmba2m import HOSTS
@@ -225,11 +225,7 @@ BOX_LINE = dict(
     ('host', 'config', 'line'),
     [
         ('mmpretrain', 'resnet/resnet18_8xb16_cifar10.py', CLS_LINE),
-        (
-            'mmpretrain',
-            'resnet/resnet50_8xb32-mixup_in1k.py',
-            CLS_LINE,
-        ),
+        ('mmpretrain', 'resnet/resnet50_8xb32-mixup_in1k.py', CLS_LINE),
         ('mmdet', 'faster_rcnn/faster-rcnn_r50_fpn_ohem_1x_coco.py', BOX_LINE),
         ('mmdet', 'dynamic_rcnn/dynamic-rcnn_r50_fpn_1x_coco.py', BOX_LINE),
         ('mmdet', 'pisa/faster-rcnn_r50_fpn_pisa_1x_coco.py', BOX_LINE),
@@ -241,9 +237,7 @@ def test_over_a_stock_config_it_trains_and_strips_to_the_stock_network(
 ):
     if host not in HOSTS:
         pytest.skip(f'of {host}')
-    cfg = Config.fromfile(
-        f'{import_module(host).__path__[0]}/.mim/configs/{config}'
-    )
+    cfg = get_config(f'{host}::{config}')
     if line is None:  # a list of heads
         for head in cfg.model.roi_head.bbox_head:
             head.type = 'mmba2m.BatchFormerBBoxHead'
@@ -272,14 +266,15 @@ def test_over_a_stock_config_it_trains_and_strips_to_the_stock_network(
     assert 'mmba2m' not in stock_cfg.pretty_text
     stock = build(host, stock_cfg.model)
     stock.load_state_dict(stripped['state_dict'])
-    outs = []
-    for each in (network, stock):
-        for out in each.eval().test_step(deepcopy(batch)):
-            outs.append(out.get('pred_instances', out))
-    own, other = outs[: len(outs) // 2], outs[len(outs) // 2 :]
+    found, expected = (
+        [
+            out.get('pred_instances', out)
+            for out in each.eval().test_step(deepcopy(batch))
+        ]
+        for each in (network, stock)
+    )
     keys = ['pred_score'] if host == 'mmpretrain' else ['bboxes', 'scores']
-    for one, two in zip(own, other, strict=True):
+    for own, other in zip(found, expected, strict=True):
         for key in keys:
-            assert torch.equal(one.get(key), two.get(key)) and len(
-                one.get(key)
-            )
+            assert len(own.get(key))
+            assert torch.equal(own.get(key), other.get(key))
