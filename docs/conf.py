@@ -28,6 +28,7 @@ root_doc = 'docs/index'
 include_patterns = [
     '*.md',
     'demo/*.ipynb',
+    'demo/*.md',
     'docs/**.md',
     'configs/**/README.md',
 ]

@@ -232,4 +232,5 @@ def test_index_lists_every_config_once():
     assert {model.name for model in index.models if model.results} == {
         'faster-rcnn_ba2m-r18_fpn_1x_bccd',
         'faster-rcnn_ba2m-r18_fpn_shapes',
+        'faster-rcnn_ba2m-r18_fpn_tiny_bccd',
     }

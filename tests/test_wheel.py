@@ -114,7 +114,7 @@ def test_the_description_needs_no_other_file(built, tmp_path, address):
     targets = [part.split(')')[0] for part in text.split('](')[1:]]
     assert targets and all(x.startswith(('https://', '#')) for x in targets)
     page = f'{address}/blob/v{__version__}/docs/install.md'
-    picture = f'{address}/raw/v{__version__}/docs/images/bccd_detections.jpg'
+    picture = f'{address}/raw/v{__version__}/docs/images/demo_cells.jpg'
     assert (page in targets) == (picture in targets) == bool(address)
     assert '](docs/' not in text and ('![' in text) == bool(address)
 

@@ -18,8 +18,6 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 SHELL = ('bash', 'sh', 'shell', 'console')
-#: blocks of README.md that are neither commands nor code
-TREES = ('configs/            a config',)
 MARK = re.compile(r'<!-- (not run|run by): (.+?) -->\s*$', re.S)
 
 #: A command does nothing but note its words; names with a slash are not
@@ -51,8 +49,9 @@ class Block:
 
 
 def find_pages():
-    """README.md, the pages of docs/ and the READMEs of the configs."""
-    pages = [ROOT / 'README.md', *sorted(ROOT.glob('docs/**/*.md'))]
+    """README.md, the pages of docs/, the READMEs of demo/ and configs."""
+    pages = [ROOT / 'README.md', ROOT / 'demo/README.md']
+    pages += sorted(ROOT.glob('docs/**/*.md'))
     pages += sorted(ROOT.glob('configs/*/README.md'))
     names = [page.relative_to(ROOT).as_posix() for page in pages]
     return [name for name in names if '_build' not in name]
@@ -66,8 +65,6 @@ def read_blocks(page):
         is_code = token.type in ('fence', 'code_block')
         if is_code and not token.info.startswith('{'):  # not a directive
             language = token.info.strip() or 'shell'
-            if token.content.startswith(TREES):
-                language = 'text'
             line = token.map[0] + 1
             block = Block(page, line, language, token.content)
             if mark:
@@ -87,7 +84,7 @@ def find_blocks(*languages, mark=''):
 
 def link_root(folder):
     """Makes a folder that looks like the root of the repository."""
-    for name in ('configs', 'docs', 'tests', 'tools'):
+    for name in ('configs', 'demo', 'docs', 'tests', 'tools'):
         (folder / name).symlink_to(ROOT / name)
 
 

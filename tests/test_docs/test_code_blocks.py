@@ -135,7 +135,7 @@ def check_tool(path, args, monkeypatch):
         for value in vars(args).values()
     ]
     for value in chain.from_iterable(values):
-        if str(value).startswith(('configs/', 'tools/', 'docs/')):
+        if str(value).startswith(('configs/', 'demo/', 'tools/', 'docs/')):
             assert (ROOT / value).exists(), f'{value} is not there'
     if not str(getattr(args, 'config', '')).startswith('configs/'):
         return

@@ -10,7 +10,7 @@ def predict(host, config, checkpoint, *images):
     if host == 'mmdet':
         from mmdet.apis import DetInferencer
 
-        infer = DetInferencer(config, checkpoint, device='cpu')
+        infer = DetInferencer(config or None, checkpoint, device='cpu')
         found = infer(list(images))['predictions']
         keys = 'labels', 'scores', 'bboxes'
         found = [[one[key] for key in keys] for one in found]

@@ -69,7 +69,9 @@ def test_a_state_dict_alone_needs_its_config(checkpoint, convert, tmp_path):
     assert f'strip_ba2m: {source}: no config in it' in message
     assert '--config' in message
     config = tmp_path / 'ours.py'
-    config.write_text(content['meta']['cfg'])
+    # as that of a training that was resumed
+    config.write_text(content['meta']['cfg'] + '\nresume = True\n')
     convert('strip_ba2m', source, out, '--config', config)
+    assert '\nresume = False\n' in out.with_suffix('.py').read_text()
     stripped = torch.load(out, weights_only=True)['state_dict']
     assert stripped and stripped.keys() < content['state_dict'].keys()

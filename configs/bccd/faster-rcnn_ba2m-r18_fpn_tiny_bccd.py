@@ -1,0 +1,63 @@
+# The detector of demo/: small enough to lie beside the code. Half of
+# ResNet-18's width, without its last stage, and heads of 64 channels.
+_base_ = './faster-rcnn_ba2m-r18_fpn_1x_bccd.py'
+
+model = dict(
+    backbone=dict(
+        num_stages=3,
+        strides=(1, 2, 2),
+        dilations=(1, 1, 1),
+        out_indices=(0, 1, 2),
+        stem_channels=32,
+        base_channels=32,
+    ),
+    neck=dict(
+        in_channels=[32, 64, 128],
+        out_channels=64,
+        num_outs=4,
+        norm_cfg=dict(type='BN'),
+    ),
+    rpn_head=dict(
+        in_channels=64,
+        feat_channels=64,
+        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16]),
+        bbox_head=dict(in_channels=64, fc_out_channels=64),
+    ),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=500, max_per_img=200),
+        rcnn=dict(sampler=dict(num=64, pos_fraction=0.5)),
+    ),
+)
+
+# cells have no up and down
+train_pipeline = _base_.train_pipeline
+train_pipeline[3].update(
+    prob=[0.25] * 3, direction=['horizontal', 'vertical', 'diagonal']
+)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+
+# COCO's AP, which takes the boxes from the instances
+test_pipeline = _base_.test_pipeline
+test_pipeline[-1].update(meta_keys=(*_base_.meta_keys, 'instances'))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(_delete_=True, type='CocoMetric', metric='bbox')
+test_evaluator = val_evaluator
+
+max_epochs = 16
+train_cfg = dict(max_epochs=max_epochs, val_interval=8)
+optim_wrapper = dict(optimizer=dict(lr=7e-4))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        convert_to_iter_based=True,
+        T_max=max_epochs,
+        eta_min=1e-5,
+    ),
+]
+default_hooks = dict(checkpoint=dict(save_best=None))
