@@ -70,6 +70,7 @@ def pickle_path(path):
 def merge_args(cfg, args):
     host = HOSTS[cfg.default_scope]
     cfg.load_from = args.checkpoint
+    cfg.resume = False  # which the config of a resumed training has
     if args.show or args.show_dir:
         if args.tta and cfg.default_scope == 'mmpretrain':
             raise ValueError('MMPretrain cannot draw --tta, leave out --show')

@@ -48,6 +48,9 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
 
     if str(cfg.get('runner_type')).startswith(f'{_PACKAGE}.'):
         changes.append(f'no runner_type={cfg.pop("runner_type")}')
+    if cfg.get('resume'):  # the training went on from a file that is not here
+        cfg.merge_from_dict(dict(resume=False, load_from=None))
+        changes.append('no resume=True')
     for hook in _drop(cfg, 'custom_hooks', lambda hook: _find(own, hook)):
         changes.append(f'custom_hooks: no {hook["type"]}')
     default = cfg.get('default_hooks') or {}

@@ -91,9 +91,9 @@ def test_it_is_tested_drawn_and_its_results_dumped(
     detects, run = run == 'detector_run', request.getfixturevalue(run)
     out = tmp_path / 'out.pkl'
     drawn = 'drawn' if detects else tmp_path / 'run/drawn'
-    low = ['--cfg-options', LOW] if detects else []
+    low = ['--cfg-options', 'resume=True', *[LOW] * detects]
     args = ('--out', out, '--show-dir', drawn, *low)
-    run_test(run, tmp_path, *args, env=env)
+    assert 'resumed epoch' not in run_test(run, tmp_path, *args, env=env)
     samples = pickle.loads(out.read_bytes())
     metrics = metrics_of(tmp_path)
     if detects:
