@@ -20,9 +20,6 @@ def test_the_examples_of_the_page_run(
     blocks = re.findall(r'```python\n(.+?)```', page, re.S)
     (block,) = (block for block in blocks if host in block)
     assert len(block.strip().splitlines()) == 5
-    if host == 'mmdet':  # the README shows it, too
-        readme = (ROOT / 'README.md').read_text(encoding='utf-8')
-        assert f'```python\n{block}```' in readme
     monkeypatch.chdir(tmp_path)
     shutil.copy(checkpoints['mmdet'], 'detector.pth')
     shutil.copy(checkpoints['mmpretrain'], 'classifier.pth')
