@@ -175,6 +175,7 @@ class BatchFormerBBoxMixin:
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> tuple:
         """The head's; in training it keeps those of mixed RoIs for `loss`."""
+        self._mixed = None  # a loss may not have been asked for
         # some samplers ask the head for losses, without gradient
         if not self.training or not torch.is_grad_enabled():
             return super().forward(*args, **kwargs)  # type: ignore
