@@ -1,6 +1,6 @@
 # Focal loss in place of proposals, on the same backbone and images. After the
 # 4 epochs of the Faster R-CNN its AP is 3 %, so it has 12.
-_base_ = './faster-rcnn_r50_thin_bccd.py'
+_base_ = './faster-rcnn_r50_thin_small-anchors_bccd.py'
 
 model = dict(
     _delete_=True,
@@ -23,7 +23,7 @@ model = dict(
         stacked_convs=4,
         anchor_generator=dict(
             type='AnchorGenerator',
-            octave_base_scale=4,
+            octave_base_scale=2,
             scales_per_octave=3,
             ratios=[0.5, 1.0, 2.0],
             strides=[8, 16, 32, 64, 128],

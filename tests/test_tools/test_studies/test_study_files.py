@@ -1,5 +1,6 @@
 """The studies of configs/studies, and the form of study files."""
 
+from collections import defaultdict
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ def read_option(cfg, key):
 def test_options_reach_configs_with_equal_schedules(path, study_tools):
     study = study_tools['study'].load_study(path)
     assert study.start is None or (ROOT / study.start).is_file()
-    schedules, expected_lr = [], None
+    schedules, expected_lr = defaultdict(list), None
     for variant in study.variants.values():
         if not variant.config:  # trained elsewhere
             continue
@@ -51,9 +52,10 @@ def test_options_reach_configs_with_equal_schedules(path, study_tools):
         assert lr == pytest.approx(expected_lr * change, rel=1e-12)
         names = 'train_dataloader', 'val_dataloader', 'train_cfg'
         names += 'optim_wrapper', 'param_scheduler'
-        schedules.append([cfg[name] for name in names])
-    assert len(schedules) > 1
-    assert all(schedule == schedules[0] for schedule in schedules)
+        # detectors of one stage take longer than those of two
+        schedules[cfg.model.type].append([cfg[name] for name in names])
+    for schedule, *others in schedules.values():
+        assert others and all(other == schedule for other in others)
 
 
 def test_records_of_another_study_are_of_the_same_training(study_tools):
