@@ -71,7 +71,8 @@ class BatchWeights(nn.Module):
         bound: Above 1. Defaults to 4.
         entropy: Factor λ ≥ 0 of the penalty, the mean of w·log w, which is
             the log of n less the entropy of w/n. Without the bound,
-            ``w ∝ exp(∓loss / λ)`` were best. Defaults to 1.
+            ``w ∝ exp(∓loss / λ)`` were best, if the loss is a mean of the n
+            samples, too. Defaults to 1.
         hard: Whether the scores ascend the loss, so that hard samples get
             weight; if not, they descend as all parameters do, and easy ones
             get it. Defaults to False.
@@ -137,6 +138,9 @@ class BatchWeights(nn.Module):
         )
 
 
+_NOTHING: Any = ((), {})  # weights, and what is added to the losses
+
+
 class _WeightedMixin:
     """What weighted heads share: weights from ``forward`` to the loss."""
 
@@ -152,15 +156,16 @@ class _WeightedMixin:
         self.batch_weights = BatchWeights(
             self.make_scores(channels, reduction), **options
         )
-        self._found: Any = None
+        self._found: Any = _NOTHING
 
     def _weigh(self, maps):
+        self._found = _NOTHING
         # some samplers ask the head for losses, without gradient
         if self.training and torch.is_grad_enabled():  # type: ignore
             self._found = self.batch_weights(maps)
 
     def _take(self):
-        found, self._found = self._found, None
+        found, self._found = self._found, _NOTHING
         return found
 
 
@@ -169,10 +174,10 @@ class WeightedRoIsMixin(_WeightedMixin):
 
     make_scores = SampleScores
 
-    def forward(self, x: Tensor, *args: Any) -> Any:
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Predicts as the host does; in training also weighs the RoIs."""
         self._weigh([x])
-        return super().forward(x, *args)  # type: ignore[misc]
+        return super().forward(x, *args, **kwargs)  # type: ignore[misc]
 
     def loss(
         self,
@@ -186,9 +191,8 @@ class WeightedRoIsMixin(_WeightedMixin):
         **kwargs: Any,
     ) -> dict[str, Tensor]:
         """The host's losses of the weighted RoIs, and the penalty."""
-        found, added = self._take(), {}
-        if found is not None:
-            (weights,), added = found
+        found, added = self._take()
+        for weights in found:
             label_weights = label_weights * weights
             bbox_weights = bbox_weights * weights[:, None]
         targets = labels, label_weights, bbox_targets, bbox_weights

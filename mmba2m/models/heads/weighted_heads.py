@@ -48,6 +48,7 @@ def BatchWeightedAnchorHead(
     an ``AnchorHead`` with the targets of that class.
     """
     _check(base, AnchorHead, 'get_targets')
+    _check(base, AnchorHead, '_get_targets_single')
     return make_head(base, WeightedAnchorsMixin)(**kwargs)
 
 

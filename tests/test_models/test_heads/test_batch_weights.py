@@ -148,6 +148,7 @@ def test_losses_of_rois_are_weighted_and_divided_as_before():
     head = build_box_head(batch_weights=dict(reduction=2, bound=50.0))
     x = make_samples()[0].float()
     # what a sampler asks for has no weights, and no part in those of the loss
+    head(x)  # nobody asked for its loss
     with torch.no_grad():
         stock = head(x[:2])
         targets = [target[:2] for target in make_targets()]
@@ -157,12 +158,8 @@ def test_losses_of_rois_are_weighted_and_divided_as_before():
     scores, deltas = head(x)
     (w,), added = deepcopy(head.batch_weights)([x])
     losses = head.loss(
-        cls_score=scores,
-        bbox_pred=deltas,
-        rois=None,
-        labels=labels,
-        label_weights=label_weights,
-        bbox_targets=boxes,
+        **dict(cls_score=scores, bbox_pred=deltas, rois=None, labels=labels),
+        **dict(label_weights=label_weights, bbox_targets=boxes),
         bbox_weights=box_weights,
     )
     assert w.max() - w.min() > 0.1
@@ -228,6 +225,9 @@ def test_anchors_have_the_weights_of_their_positions():
     assert losses['loss_batch_weights'] > 0
     sum(losses['loss_cls']).backward()
     assert all(p.grad is not None for p in head.batch_weights.parameters())
+    with torch.no_grad():  # as of a validation
+        stock = RetinaHead.loss_by_feat(head, *outputs, truth, metas)
+        close(head.loss_by_feat(*head(maps), truth, metas), stock)
 
 
 # Detectors
@@ -289,6 +289,7 @@ def test_one_line_over_a_stock_config_is_stock_at_inference(
         ('BBox', dict(batch_weights=dict(bond=2)), 'bond'),
         ('BBox', dict(base='SABLHead'), "'SABLHead' is no BBoxHead"),
         ('Anchor', dict(base='ATSSHead'), "'ATSSHead' is no AnchorHead"),
+        ('Anchor', dict(base='FSAFHead'), "'FSAFHead' is no AnchorHead"),
         ('Anchor', dict(base='NoHead'), "there is no 'NoHead'"),
     ],
 )
