@@ -20,6 +20,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
 import torch
 import yaml
 from measuring import compare_times, measure_peak, time_in_turn
+from mmcv.cnn import fuse_conv_bn
 from mmengine.config import DictAction
 from mmengine.registry import MODELS
 from results import draw_runs, format_runs
@@ -87,6 +88,8 @@ def parse_args():
     add('--precision', choices=('fp32', 'bf16', 'autocast'), default='fp32')
     add('--channels-last', action='store_true')
     add('--compile', action='store_true', help='with torch.compile')
+    text = 'at inference, with batch norms folded by fuse_conv_bn'
+    add('--fuse', action='store_true', help=text)
     text = 'end when half of all 95 %% intervals is below this part of a ratio'
     add('--tolerance', type=float, default=0.01, help=text)
     text = 'end each measure after this time'
@@ -133,6 +136,7 @@ def make_step(
     train: bool,
     autocast: bool = False,
     compiled: bool = False,
+    fused: bool = False,
 ) -> Callable[[], None]:
     """Prepares a training step, or a forward pass in ``eval()``.
 
@@ -146,6 +150,8 @@ def make_step(
         train: Whether it is a training step.
         autocast: Whether to bfloat16. Defaults to False.
         compiled: Whether by ``torch.compile``. Defaults to False.
+        fused: Whether the network's norms are folded, for inference, from now
+            on. Defaults to False.
     """
     run = torch.compile(network) if compiled else network
     kind = images.device.type
@@ -165,6 +171,8 @@ def make_step(
         with torch.no_grad():
             network(images[[0, -1]])
         network.eval()
+        if fused:
+            fuse_conv_bn(network)
     return step
 
 
@@ -184,7 +192,8 @@ def measure(
     rows, steps, counts = [], [], []
     for name, network in networks.items():
         autocast = args.precision == 'autocast'
-        step = make_step(network, images, train, autocast, args.compile)
+        how = autocast, args.compile, args.fuse
+        step = make_step(network, images, train, *how)
         step()  # compiles, allocates
         held = [*network.parameters(), *network.buffers(), images]
         start = time.perf_counter()
@@ -224,6 +233,7 @@ def measure_all(args: argparse.Namespace) -> Iterator[dict]:
     words = [options.pop('type'), *(f'{k}={v}' for k, v in options.items())]
     words += [args.precision] + ['channels_last'] * args.channels_last
     words += ['torch.compile'] * args.compile
+    words += ['norms folded at inference'] * args.fuse
     environment = describe_environment()
     run = dict(
         network=', '.join(words),

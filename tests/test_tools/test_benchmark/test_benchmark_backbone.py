@@ -1,5 +1,6 @@
 """The benchmark runs and writes what it says; no test asserts a time."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -105,6 +106,18 @@ def test_inference_precision_and_compilation(tool, monkeypatch):
     assert network.outs[0].dtype == torch.bfloat16
     assert network[0].weight.dtype == torch.float32
     assert compiled == [network]
+
+
+def test_norms_are_folded_for_inference_only(tool):
+    layers = torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)
+    network, images = torch.nn.Sequential(*layers), torch.randn(2, 3, 8, 8)
+    tool.make_step(network, images, True, fused=True)
+    assert network[1] is layers[1]
+    expected = copy.deepcopy(network)
+    expected(images)
+    tool.make_step(network, images, False, fused=True)
+    assert isinstance(network[1], torch.nn.Identity)
+    torch.testing.assert_close(network(images), expected.eval()(images))
 
 
 def read_rows(text):
