@@ -15,7 +15,8 @@ from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
+if 'OMP_WAIT_POLICY' not in os.environ:  # before torch loads
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
 import mmcv
 

@@ -4,7 +4,8 @@ import argparse
 import os
 from copy import deepcopy
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
+if 'OMP_WAIT_POLICY' not in os.environ:  # before torch loads
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
 from mmengine.config import ConfigDict
 from mmengine.registry import RUNNERS

@@ -2,7 +2,8 @@
 
 import os
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
+if 'OMP_WAIT_POLICY' not in os.environ:  # before torch loads
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
 from mmengine.registry import RUNNERS
 from torch.distributed.elastic.multiprocessing.errors import record

@@ -66,17 +66,17 @@ def test_processes_share_the_cores_of_a_machine_without_gpu(stubs, tmp_path):
     assert log.read_text().split() == ['32', '5', '1', '3']
 
 
-def test_tools_let_idle_threads_sleep_before_torch_loads():
+def test_tools_let_idle_threads_spin_briefly_before_torch_loads():
     """Threads that wait by spinning make a busy machine crawl."""
     pattern = re.compile(r'^(?:import|from) (\w+)', re.M)
     found = [
         path
         for path in (ROOT / 'tools').rglob('*.py')
-        if 'OMP_WAIT_POLICY' in path.read_text('utf-8')
+        if 'GOMP_SPINCOUNT' in path.read_text('utf-8')
     ]
     assert len(found) == 8
     for path in found:
-        before = path.read_text('utf-8').partition('OMP_WAIT_POLICY')[0]
+        before = path.read_text('utf-8').partition('GOMP_SPINCOUNT')[0]
         assert {*pattern.findall(before)} <= sys.stdlib_module_names, path
 
 

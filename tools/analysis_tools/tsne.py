@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
+if 'OMP_WAIT_POLICY' not in os.environ:  # before torch loads
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
 import numpy as np
 import torch

@@ -19,7 +19,8 @@ from io import BytesIO, StringIO
 from itertools import product
 from pathlib import Path
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
+if 'OMP_WAIT_POLICY' not in os.environ:  # before torch loads
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
 import numpy as np
 import torch

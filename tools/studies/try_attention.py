@@ -14,7 +14,8 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # before torch loads
+if 'OMP_WAIT_POLICY' not in os.environ:  # before torch loads
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
 import report
 import run
