@@ -43,7 +43,8 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
         ValueError: If a backbone has an option that the host's has not.
     """
     cfg = copy.deepcopy(cfg)
-    own, names = _registered(cfg.get('default_scope') or 'mmengine')
+    scope = cfg.get('default_scope')
+    own, names = _registered(scope or 'mmengine')
     changes = []
 
     if str(cfg.get('runner_type')).startswith(f'{_PACKAGE}.'):
@@ -87,7 +88,7 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
         elif not based:
             stock = _find_stock(own, names, node)
         elif 'attention' not in node:
-            stock = _take_base(path, node, cls)
+            stock = _take_base(path, node, cls, scope)
         else:
             continue
         if stock is None and issubclass(cls, AttentionMixin):
@@ -109,7 +110,7 @@ def strip_config(cfg: Config) -> tuple[Config, list[str], list[str]]:
     return cfg, changes, left
 
 
-def _take_base(path, node, cls):
+def _take_base(path, node, cls, scope):
     """Takes the name of what BA²M was added to."""
     if node.get('base') is None:
         raise ValueError(
@@ -117,8 +118,9 @@ def _take_base(path, node, cls):
             'the others their names; only with base=… it can be stripped'
         )
     base = node.pop('base')
-    taken = _parameters(find_class(base))
-    if cls is AttentionMaps and 'in_channels' not in taken:
+    if cls is AttentionMaps and 'in_channels' not in _parameters(
+        find_class(base, scope)
+    ):
         node.pop('in_channels')
     return base
 

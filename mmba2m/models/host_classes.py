@@ -8,15 +8,19 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmba2m import HOSTS
 
 
-def find_class(name: str | type) -> type:
+def find_class(name: str | type, scope: str | None = None) -> type:
     """Finds a class of the hosts by its name.
+
+    Args:
+        name: As in a config.
+        scope: The config's ``default_scope``. Defaults to the current one.
 
     Raises:
         ValueError: If there is none, or without a default scope one in each.
     """
     if not isinstance(name, str):
         return name
-    with MMENGINE_MODELS.switch_scope_and_registry(None) as registry:
+    with MMENGINE_MODELS.switch_scope_and_registry(scope) as registry:
         scope, found = registry.scope, registry.get(name)
     if found is None and scope == 'mmengine':
         registries = [import_module(f'{host}.registry') for host in HOSTS]

@@ -1,5 +1,6 @@
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from mmba2m import HOSTS
 from mmba2m.checkpoints.stock_config import strip_config
@@ -148,3 +149,18 @@ def test_heads_that_train_across_the_batch_become_the_hosts():
     assert changes[0].endswith(
         'mmba2m.BatchFormerBBoxHead → Shared2FCBBoxHead'
     )
+
+
+@pytest.mark.parametrize('scope', HOSTS)
+def test_a_base_is_one_of_the_configs_scope(scope):
+    attention = dict(type='BA2M')
+    cfg = make_config(scope, 'mmba2m.AttentionBackbone', attention=attention)
+    cfg.model.backbone.base = 'ResNet'  # which each host has
+    maps = dict(type='mmba2m.AttentionMaps', base='ResNet', depth=18)
+    cfg.model.neck = dict(maps, in_channels=[8], attention=attention)
+    with DefaultScope.overwrite_default_scope('mmengine'):  # as in a tool
+        stripped, _, left = strip_config(cfg)
+    stock = dict(type='ResNet', depth=18)
+    assert not left
+    neck = dict(stock, in_channels=[8])  # which the host's takes, too
+    assert stripped.model == dict(type='Network', backbone=stock, neck=neck)
