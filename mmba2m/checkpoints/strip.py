@@ -138,7 +138,7 @@ def _check_annealed(state, modules, cfg):
         f'(0 is annealed): {", ".join(listed[:4])}'
         + (', …' if len(listed) > 4 else '')
         + '. Without them the network meets features it was not trained '
-        'with; docs/study.md has what that costs.'
+        'with; docs/converters.md has what that costs.'
     )
     if not all(option.get('scale_by_batch', True) for option in options):
         message += (
