@@ -31,3 +31,12 @@ def take_few_regions(model):
     if isinstance(model.train_cfg.rcnn, dict):
         model.train_cfg.rcnn.sampler.num = 32
         model.test_cfg.rcnn.max_per_img = 4
+
+
+def make_roi_targets():
+    """Of six RoIs, three of background, one of these not to be counted."""
+    torch.manual_seed(2)
+    labels = torch.tensor([0, 2, 1, 3, 3, 3])
+    label_weights = torch.tensor([1.0, 1.0, 2.0, 1.0, 1.0, 0.0])
+    boxes = torch.randn(6, 4)
+    return labels, label_weights, boxes, (labels < 3).float()[:, None] * boxes

@@ -1,6 +1,11 @@
-# The detector of demo/: small enough to lie beside the code. Half of
-# ResNet-18's width, without its last stage, and heads of 64 channels.
-_base_ = './faster-rcnn_ba2m-r18_fpn_1x_bccd.py'
+# The detector of demo/: small enough to lie beside the code. Without the last
+# stage, and with heads of 64 channels.
+_base_ = [
+    '../_base_/models/faster-rcnn_ba2m-r18_fpn_half.py',
+    '../_base_/datasets/bccd_detection.py',
+    '../_base_/schedules/schedule_1x_bccd.py',
+    '../_base_/default_runtime.py',
+]
 
 model = dict(
     backbone=dict(
@@ -9,27 +14,13 @@ model = dict(
         dilations=(1, 1, 1),
         out_indices=(0, 1, 2),
         stem_channels=32,
-        base_channels=32,
     ),
-    neck=dict(
-        in_channels=[32, 64, 128],
-        out_channels=64,
-        num_outs=4,
-        norm_cfg=dict(type='BN'),
-    ),
-    rpn_head=dict(
-        in_channels=64,
-        feat_channels=64,
-        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
-    ),
+    neck=dict(in_channels=[32, 64, 128]),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16]),
-        bbox_head=dict(in_channels=64, fc_out_channels=64),
+        bbox_roi_extractor=dict(featmap_strides=[4, 8, 16]),
+        bbox_head=dict(fc_out_channels=64, num_classes=3),
     ),
-    train_cfg=dict(
-        rpn_proposal=dict(nms_pre=500, max_per_img=200),
-        rcnn=dict(sampler=dict(num=64, pos_fraction=0.5)),
-    ),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=200)),
 )
 
 # cells have no up and down
@@ -60,4 +51,8 @@ param_scheduler = [
         eta_min=1e-5,
     ),
 ]
-default_hooks = dict(checkpoint=dict(save_best=None))
+default_hooks = dict(
+    logger=dict(interval=10),
+    visualization=dict(score_thr=0.5),
+    checkpoint=dict(save_best=None),
+)

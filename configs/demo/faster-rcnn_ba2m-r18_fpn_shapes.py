@@ -1,33 +1,13 @@
 _base_ = [
-    '../_base_/models/faster-rcnn_ba2m-r18_fpn_small.py',
+    '../_base_/models/faster-rcnn_ba2m-r18_fpn_half.py',
     '../_base_/datasets/shapes_detection.py',
     'mmdet::_base_/schedules/schedule_1x.py',
     '../_base_/default_runtime.py',
 ]
 
-# Half of ResNet-18's width, small heads, and what helps from scratch: norms
-# in the pyramid, as many positive as negative RoIs.
 model = dict(
-    backbone=dict(base_channels=32),
-    neck=dict(
-        in_channels=[32, 64, 128, 256],
-        out_channels=64,
-        num_outs=4,
-        norm_cfg=dict(type='BN'),
-    ),
-    rpn_head=dict(
-        in_channels=64,
-        feat_channels=64,
-        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
-    ),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64),
-        bbox_head=dict(in_channels=64, num_classes=5),
-    ),
-    train_cfg=dict(
-        rpn_proposal=dict(nms_pre=200, max_per_img=200),
-        rcnn=dict(sampler=dict(num=64, pos_fraction=0.5)),
-    ),
+    roi_head=dict(bbox_head=dict(num_classes=5)),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=200)),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)),
 )
 

@@ -23,20 +23,5 @@ test_evaluator = val_evaluator
 
 # 96 iterations an epoch, in place of 390
 train_cfg = dict(max_epochs=24, val_interval=8)
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.1,
-        by_epoch=True,
-        end=1,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=23,
-        by_epoch=True,
-        begin=1,
-        end=24,
-        convert_to_iter_based=True,
-    ),
-]
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].update(T_max=23, end=24)

@@ -14,9 +14,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from mmba2m.models.host_classes import extend_class, find_class
 from mmba2m.registry import MODELS
-
-from .base import make_head
 
 
 class BatchFormer(BaseModule):
@@ -101,7 +100,7 @@ def BatchFormerClsHead(
     Raises:
         ValueError: If there is no such head, or it does not fit.
     """
-    return make_head(base, BatchFormerClsMixin)(**kwargs)
+    return extend_class(find_class(base), BatchFormerClsMixin)(**kwargs)
 
 
 @MODELS.register_module()
@@ -125,7 +124,7 @@ def BatchFormerBBoxHead(
     Raises:
         ValueError: If there is no such head, or it does not fit.
     """
-    return make_head(base, BatchFormerBBoxMixin)(**kwargs)
+    return extend_class(find_class(base), BatchFormerBBoxMixin)(**kwargs)
 
 
 class BatchFormerClsMixin:

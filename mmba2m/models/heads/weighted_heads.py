@@ -6,10 +6,9 @@ from mmdet.models.dense_heads import AnchorHead
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from torch import nn
 
-from mmba2m.models.host_classes import find_class
+from mmba2m.models.host_classes import extend_class, find_class
 from mmba2m.registry import MODELS
 
-from .base import make_head
 from .batch_weights import WeightedAnchorsMixin, WeightedRoIsMixin
 
 
@@ -32,8 +31,8 @@ def BatchWeightedBBoxHead(
     Raises:
         ValueError: If there is no such head, or an option does not fit.
     """
-    _check(base, BBoxHead, 'loss')
-    return make_head(base, WeightedRoIsMixin)(**kwargs)
+    host = _find_host(base, BBoxHead, 'loss')
+    return extend_class(host, WeightedRoIsMixin)(**kwargs)
 
 
 @MODELS.register_module()
@@ -47,15 +46,17 @@ def BatchWeightedAnchorHead(
     the batch is that of all positions of all levels and images. ``base`` is
     an ``AnchorHead`` with the targets of that class.
     """
-    _check(base, AnchorHead, 'get_targets')
-    _check(base, AnchorHead, '_get_targets_single')
-    return make_head(base, WeightedAnchorsMixin)(**kwargs)
+    methods = 'get_targets', '_get_targets_single'
+    host = _find_host(base, AnchorHead, *methods)
+    return extend_class(host, WeightedAnchorsMixin)(**kwargs)
 
 
-def _check(base, kind, method):
+def _find_host(base, kind, *methods):
     host = find_class(base)
-    if getattr(host, method, None) is not getattr(kind, method):
-        raise ValueError(
-            f'base={host.__name__!r} is no {kind.__name__} with the '
-            f'{method} of that class, which takes a weight of each sample'
-        )
+    for method in methods:
+        if getattr(host, method, None) is not getattr(kind, method):
+            raise ValueError(
+                f'base={host.__name__!r} is no {kind.__name__} with the '
+                f'{method} of that class, which takes a weight of each sample'
+            )
+    return host

@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 import torch
 import torch.nn.functional as F
-from batches import make_batch, take_few_regions
+from batches import make_batch, make_roi_targets, take_few_regions
 from mmengine.hub import get_config
 from mmengine.registry import MODELS
 
@@ -93,15 +93,6 @@ def build_box_head(**kwargs):
     return build('mmdet', dict(cfg, batch_former=NO_DROPOUT) | kwargs)
 
 
-def make_targets():
-    """Of six RoIs, three of background, one of these not to be counted."""
-    torch.manual_seed(2)
-    labels = torch.tensor([0, 2, 1, 3, 3, 3])
-    label_weights = torch.tensor([1.0, 1.0, 2.0, 1.0, 1.0, 0.0])
-    boxes = torch.randn(6, 4)
-    return labels, label_weights, boxes, (labels < 3).float()[:, None] * boxes
-
-
 @needs_mmdet
 @pytest.mark.parametrize('agnostic', [True, False])
 def test_losses_of_rois_are_the_means_of_plain_and_mixed(agnostic):
@@ -111,7 +102,7 @@ def test_losses_of_rois_are_the_means_of_plain_and_mixed(agnostic):
         loss_bbox=dict(type='L1Loss', loss_weight=2.0),
     )
     x = torch.randn(6, 4, 3, 3)
-    labels, label_weights, boxes, box_weights = targets = make_targets()
+    labels, label_weights, boxes, box_weights = targets = make_roi_targets()
     scores, deltas = head(x)
     hidden = x.flatten(1)
     for layer in head.shared_fcs:
@@ -149,7 +140,7 @@ def test_losses_of_rois_are_the_means_of_plain_and_mixed(agnostic):
 def test_what_a_sampler_asks_for_is_of_plain_rois():
     head = build_box_head()
     x = torch.randn(6, 4, 3, 3)
-    labels, label_weights, *_ = make_targets()
+    labels, label_weights, *_ = make_roi_targets()
     head(x[:2])  # nobody asked for its loss
     with torch.no_grad():  # as OHEM does
         scores, _ = head(x)
@@ -172,7 +163,7 @@ def test_a_head_without_boxes_and_copies_of_heads():
     head = build_box_head(with_reg=False)
     scores, deltas = head(torch.randn(6, 4, 3, 3))
     assert deltas is None
-    assert head.loss(scores, None, None, *make_targets())['loss_cls'] > 0
+    assert head.loss(scores, None, None, *make_roi_targets())['loss_cls'] > 0
     for other in (pickle.loads(pickle.dumps(head)), deepcopy(head)):
         assert type(other) is type(head)
         other.load_state_dict(head.state_dict())
