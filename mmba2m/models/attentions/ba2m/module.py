@@ -238,12 +238,12 @@ class BA2M(nn.Module):
     @torch.no_grad()
     def _update_running_normalizer(self, normalizer):
         running = self.running_normalizer
-        # that of an empty batch is 0, of an overflow not finite: no update
-        new = normalizer.to(running.dtype).nan_to_num(0, 0, 0)
+        new = normalizer.to(running.dtype)
+        # that of an empty batch is 0, of an overflow NaN: no update
         new = torch.where(new > 0, new, running)
         # the first is taken as it is
-        old = torch.where(running > 0, running, new)
-        running.copy_(old.lerp(new, self.momentum))
+        torch.where(running > 0, running, new, out=running)
+        running.lerp_(new, self.momentum)
 
     @staticmethod
     def _sigmoid(maps):
