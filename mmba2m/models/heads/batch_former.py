@@ -29,6 +29,8 @@ class BatchFormer(BaseModule):
         sync_batch: Whether the batch, in distributed training, is that of
             all ranks; all must call it then, with any number of samples.
             Gradients are exact, of the sum of their losses. Defaults to True.
+        mix: Whether samples see each other; False is the control, the layer
+            for each of them alone. Defaults to True.
 
     Raises:
         ValueError: If heads do not divide C, and in ``forward`` for an input
@@ -42,6 +44,7 @@ class BatchFormer(BaseModule):
         feedforward_channels: int | None = None,
         dropout: float = 0.5,
         sync_batch: bool = True,
+        mix: bool = True,
     ):
         super().__init__()
         if in_channels % num_heads:
@@ -53,6 +56,7 @@ class BatchFormer(BaseModule):
         self._options = (in_channels, num_heads, width, dropout)
         self.encoder = nn.TransformerEncoderLayer(*self._options)
         self.sync_batch = sync_batch
+        self.mix = mix
 
     def init_weights(self) -> None:
         """Starts as PyTorch's layer, whatever a head does to linear ones."""
@@ -68,6 +72,8 @@ class BatchFormer(BaseModule):
                 f'BatchFormer needs features (N, C), got {shape}: pool them '
                 'before, as by the neck GlobalAveragePooling'
             )
+        if not self.mix:  # N sequences of one
+            return self.encoder(x[None])[0]
         if not self.sync_batch or get_world_size() <= 1:
             return self.encoder(x)
         count = torch.tensor(len(x), device=x.device)

@@ -69,6 +69,14 @@ def test_it_is_a_layer_of_a_transformer_over_the_batch(n, options):
     assert torch.autograd.gradcheck(former, x)
 
 
+def test_the_control_takes_each_sample_alone():
+    former = make_former(mix=False)
+    x, _ = make_samples(3)
+    alone = [mix_literally(former, x[i : i + 1], 4) for i in range(3)]
+    close(former(x), torch.cat(alone))
+    assert former(x[:0]).shape == (0, 8)
+
+
 def test_the_layer_is_the_papers_and_starts_as_pytorchs():
     former = BatchFormer(8)
     layer = former.encoder
