@@ -21,6 +21,8 @@ from torchvision.utils import save_image
 TOOLS = Path(__file__).parent
 WORK_DIR = 'work_dirs/demo'
 CONFIG = 'mmba2m::demo/faster-rcnn_ba2m-r18_fpn_shapes'
+# of the same network; a checkout has it, a wheel begins from scratch
+CELLS = TOOLS.resolve().parent / 'demo/cells.pth'
 DATA = os.environ.get('SHAPES_ROOT', 'data/shapes')
 
 
@@ -75,7 +77,9 @@ def tile(folder, out):
 def main():
     args = parse_args()
     work_dir = Path(args.work_dir)
-    options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
+    start = [f'load_from={CELLS}'] if CELLS.exists() else []
+    settings = [*start, *args.cfg_options]
+    options = ['--cfg-options', *settings] if settings else []
     with cleared(work_dir):
         demo(work_dir, options)
 

@@ -1,25 +1,13 @@
-# The detector of demo/: small enough to lie beside the code. Without the last
-# stage, and with heads of 64 channels.
+# The detector of demo/: small enough to lie beside the code.
 _base_ = [
-    '../_base_/models/faster-rcnn_ba2m-r18_fpn_half.py',
+    '../_base_/models/faster-rcnn_ba2m-r18_fpn_tiny.py',
     '../_base_/datasets/bccd_detection.py',
     '../_base_/schedules/schedule_1x_bccd.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(
-    backbone=dict(
-        num_stages=3,
-        strides=(1, 2, 2),
-        dilations=(1, 1, 1),
-        out_indices=(0, 1, 2),
-        stem_channels=32,
-    ),
-    neck=dict(in_channels=[32, 64, 128]),
-    roi_head=dict(
-        bbox_roi_extractor=dict(featmap_strides=[4, 8, 16]),
-        bbox_head=dict(fc_out_channels=64, num_classes=3),
-    ),
+    roi_head=dict(bbox_head=dict(num_classes=3)),
     train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=200)),
 )
 

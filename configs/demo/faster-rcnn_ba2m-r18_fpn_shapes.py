@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/models/faster-rcnn_ba2m-r18_fpn_half.py',
+    '../_base_/models/faster-rcnn_ba2m-r18_fpn_tiny.py',
     '../_base_/datasets/shapes_detection.py',
     'mmdet::_base_/schedules/schedule_1x.py',
     '../_base_/default_runtime.py',
@@ -11,7 +11,7 @@ model = dict(
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)),
 )
 
-max_epochs = 8
+max_epochs = 7
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)
 train_dataloader = dict(batch_size=4)
 optim_wrapper = dict(
