@@ -95,7 +95,7 @@ def load(config, data, monkeypatch):
 def detector(data, monkeypatch):
     cfg = load('demo/faster-rcnn_ba2m-r18_fpn_shapes.py', data, monkeypatch)
     cfg.model.backbone.base_channels = 8
-    cfg.model.neck.in_channels = [8, 16, 32, 64]
+    cfg.model.neck.in_channels = [8, 16, 32]
     cfg.train_dataloader.dataset.filter_cfg = dict(min_size=0)
     return cfg
 
