@@ -1,4 +1,4 @@
-"""Other readings of BA²M's paper, for the study of them.
+"""Variants of modules that only studies train: other readings, controls.
 
 Registered with force, as one process may import this file twice.
 """
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmba2m.models.attentions import BA2M, RunningBN
+from mmba2m.models.attentions import BA2M, SE, RunningBN
 from mmba2m.registry import MODELS
 
 
@@ -53,6 +53,18 @@ class MapBA2M(BA2M):
             running = self.running_normalizer
             normalizer = torch.where(running > 0, running, strength)
         return (x * (strength / normalizer)).to(x.dtype)
+
+
+@MODELS.register_module(force=True)
+class DoubledSE(SE):
+    """SE times 2, so that its gates start around 1 and not around 1/2.
+
+    What SE costs a pre-trained network: its gates, or that they are half shut?
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W)."""
+        return 2 * super().forward(x)
 
 
 @MODELS.register_module(force=True)

@@ -1,4 +1,4 @@
-"""Other readings of the paper, beside their formulas."""
+"""Variants of modules for studies, beside their formulas."""
 
 import pytest
 import torch
@@ -48,6 +48,18 @@ def test_a_map_with_a_softmax_per_position(study_tools):
     torch.testing.assert_close(running, sars.exp().mean()[None])
     # the mean of the map is the SAR
     torch.testing.assert_close(sars.mean((1, 2)), module.sample_attention(x))
+
+
+def test_gates_of_se_around_one(study_tools):
+    torch.manual_seed(0)
+    module = study_tools['readings'].DoubledSE(32, reduction=4)
+    x = torch.randn(3, 32, 5, 6) * torch.tensor([1.0, 2, 3]).view(-1, 1, 1, 1)
+    first, second = module.conv1.conv, module.conv2.conv
+    hidden = (x.mean((2, 3)) @ first.weight[..., 0, 0].T + first.bias).relu()
+    logits = hidden @ second.weight[..., 0, 0].T + second.bias
+    gates = 2 * logits.sigmoid()
+    torch.testing.assert_close(module(x), x * gates[:, :, None, None])
+    assert 0.9 < gates.mean() < 1.1
 
 
 def test_renormalised_by_running_statistics_with_a_gradient(study_tools):
