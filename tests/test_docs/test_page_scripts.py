@@ -4,8 +4,10 @@ import math
 import re
 
 import pytest
+import torch
 from code_blocks import ROOT, find_blocks
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from test_page_tables import read_tables
 
 
@@ -99,3 +101,21 @@ def test_decay_alone(capsys):
     assert len(found) == 8
     assert found[:7] == pytest.approx(expected[:7], abs=0.005)
     assert found[7] == pytest.approx(expected[7], abs=5e-9)
+
+
+def test_change_at_the_start(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('mmengine.config.Config', Config)
+    file = tmp_path / 'thin.pth'
+    monkeypatch.setenv('RESNET50_THIN', str(file))
+    path = 'configs/studies/faster-rcnn_r50_thin_bccd.py'
+    backbone = Config.fromfile(path).model.backbone
+    torch.manual_seed(0)
+    network = MODELS.build(dict(backbone, init_cfg=None, _scope_='mmdet'))
+    torch.save(dict(state_dict=network.state_dict()), file)
+    code = find_script('test_change_at_the_start')
+    exec(code.replace('8, 3, 192, 256', '2, 3, 64, 64'), {})
+    lines = capsys.readouterr().out.splitlines()[-7:]
+    change = {name: float(value) for name, value in map(str.split, lines)}
+    assert change['GC'] == change['AWConv2d'] == 0 < change['BA2M'] < 0.5
+    # as in the page, these shut half of each branch
+    assert min(change[name] for name in ('SE', 'ECA', 'SAAM')) > 0.1
