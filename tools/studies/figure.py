@@ -29,16 +29,18 @@ def draw(metrics: list, rows: list, out: Path) -> Figure | None:
     grid = figure.subplots(count, 2, squeeze=False, sharey=True)
     for metric, (left, right) in zip(metrics, grid, strict=True):
         values = [row.values[metric.name] for row in rows]
-        far = _find_far(rows, values)
+        centre, spread = _find_spread(rows, values)
         for place, (row, own) in enumerate(zip(rows, values, strict=True)):
             if not own:
                 continue
             dots = list(own.values())
-            below = far.get(place)
-            _draw_row(left, place, summarise(dots)[0], None, dots, below)
+            mean = summarise(dots)[0]
+            below = _is_below(mean - centre, spread)
+            _draw_row(left, place, mean, None, dots, below)
             other = (row.reference or {}).get(metric.name, {})
             compared = compare(own, other)
             if compared is not None:
+                below = _is_below(compared[0], spread)
                 _draw_row(right, place, *compared, below)
         left.set_yticks(range(len(rows)), [row.label for row in rows])
         left.set_xlabel(metric.label)
@@ -59,25 +61,25 @@ def draw(metrics: list, rows: list, out: Path) -> Figure | None:
     return figure
 
 
-def _find_far(rows, values):
-    """Finds rows that would squeeze all others together, as failures do.
+def _find_spread(rows, values):
+    """Finds the median of the trained networks, and of the distances to it.
 
-    Far is what is far from the trained networks, by their median; tests with
-    other options may fail all together. Of each such place it says whether
-    the row is below the others.
+    Tests with other options may fail all together, and do not count.
     """
-    pairs = list(zip(rows, values, strict=True))
+    pairs = zip(rows, values, strict=True)
     trained = [
         x for row, own in pairs if not row.evaluation for x in own.values()
     ]
     centre = median(trained)
-    spread = median(abs(x - centre) for x in trained) or 1
-    far = {}
-    for place, own in enumerate(values):
-        mean = summarise([*own.values()])[0] if own else centre
-        if abs(mean - centre) > 8 * spread:
-            far[place] = mean < centre
-    return far
+    return centre, median(abs(x - centre) for x in trained) or 1
+
+
+def _is_below(distance, spread):
+    """Where what would squeeze all others together is, as failures; or None.
+
+    True below the others, False above them, None among them.
+    """
+    return distance < 0 if abs(distance) > 8 * spread else None
 
 
 def _draw_row(axes, place, mean, half, dots, below):

@@ -148,6 +148,16 @@ def test_figure_tells_of_what_is_far_away(
     assert [
         [text.get_text() for text in axes.texts] for axes in tested + other
     ] == [['← 10.5'], ['← −70.5'], ['← 21.0'], ['← −60.0']]
+    # compared with one that has failed, too
+    values = {'accuracy/top1': {0: 21.0, 1: 24.0}}
+    again = replace(failed, values=values, reference=failed.values)
+    drawn = [*rows[:2] * 2, failed, again]
+    draw = study_tools['figure'].draw
+    left, right = draw(study.metrics, drawn, tmp_path / 'out').axes
+    assert [text.get_text() for text in left.texts] == ['← 21.0', '← 22.5']
+    assert [text.get_text() for text in right.texts] == ['← −60.0']
+    dots = [line for line in right.lines if line.get_marker() == 'o']
+    assert sorted(dots[-1].get_xdata()) == [1, 2]
 
 
 def test_page_gets_the_table_between_its_lines(
