@@ -3,9 +3,11 @@
 Registered with force, as one process may import this file twice.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmba2m.models.attentions import BA2M, SE, RunningBN
 from mmba2m.registry import MODELS
@@ -57,10 +59,33 @@ class MapBA2M(BA2M):
 
 @MODELS.register_module(force=True)
 class DoubledSE(SE):
-    """SE times 2, so that its gates start around 1 and not around 1/2.
+    """SE times 2: its gates start around 1 and not around 1/2.
 
     What SE costs a pre-trained network: its gates, or that they are half shut?
+
+    Args:
+        in_channels: Channels C of the input.
+        zero_init: Whether the last layer starts at 0, and so all gates at
+            exactly 1. Defaults to False.
+        **kwargs: Other arguments of SE.
     """
+
+    def __init__(
+        self, in_channels: int, zero_init: bool = False, **kwargs: Any
+    ):
+        super().__init__(in_channels, **kwargs)
+        self.zero_init = zero_init
+        self._init_gates()
+
+    def init_weights(self) -> None:
+        """Sets the last layer of ``zero_init``, also after a host set it."""
+        super().init_weights()
+        self._init_gates()
+
+    def _init_gates(self):
+        if self.zero_init:
+            nn.init.zeros_(self.conv2.conv.weight)
+            nn.init.zeros_(self.conv2.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""

@@ -59,7 +59,13 @@ def test_gates_of_se_around_one(study_tools):
     logits = hidden @ second.weight[..., 0, 0].T + second.bias
     gates = 2 * logits.sigmoid()
     torch.testing.assert_close(module(x), x * gates[:, :, None, None])
-    assert 0.9 < gates.mean() < 1.1
+    assert 0.9 < gates.mean() < 1.1 and gates.std() > 0.01
+    module = study_tools['readings'].DoubledSE(32, zero_init=True)
+    assert torch.equal(module(x), x)
+    module.init_weights()  # as a host does
+    assert torch.equal(module(x), x)
+    module(x).square().sum().backward()
+    assert module.conv2.conv.bias.grad.abs().min() > 0
 
 
 def test_renormalised_by_running_statistics_with_a_gradient(study_tools):
