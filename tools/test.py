@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from copy import deepcopy
 
 if 'OMP_WAIT_POLICY' not in os.environ:  # before torch loads
@@ -11,7 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import RUNNERS
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmba2m.engine.cli import create_parser, load_config
+from mmba2m.engine.cli import check_checkpoint, create_parser, load_config
 
 # where the hosts differ: the metric that dumps, the settings of the hook that
 # draws, the model that averages over flips
@@ -70,6 +71,7 @@ def pickle_path(path):
 
 def merge_args(cfg, args):
     host = HOSTS[cfg.default_scope]
+    check_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     cfg.resume = False  # which the config of a resumed training has
     if args.show or args.show_dir:
@@ -113,7 +115,10 @@ def apply_tta(cfg, tta_model):
 @record
 def main():
     args = parse_args()
-    cfg = merge_args(load_config(args), args)
+    try:
+        cfg = merge_args(load_config(args), args)
+    except (OSError, ValueError) as error:
+        sys.exit(f'test: {error}')
     RUNNERS.build(cfg).test()
 
 

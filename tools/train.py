@@ -1,6 +1,7 @@
 """Trains a detector or classifier, as its config says."""
 
 import os
+import sys
 
 if 'OMP_WAIT_POLICY' not in os.environ:  # before torch loads
     os.environ.setdefault('GOMP_SPINCOUNT', '1000')
@@ -9,7 +10,7 @@ from mmengine.registry import RUNNERS
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmba2m.checkpoints.resume import list_checkpoints
-from mmba2m.engine.cli import create_parser, load_config
+from mmba2m.engine.cli import check_checkpoint, create_parser, load_config
 
 
 def parse_args():
@@ -45,6 +46,7 @@ def merge_args(cfg, args):
             )
         cfg.auto_scale_lr.enable = True
     if args.resume not in (None, 'auto'):
+        check_checkpoint(args.resume)
         cfg.resume = True
         cfg.load_from = args.resume
     elif args.resume or (cfg.get('resume') and not cfg.get('load_from')):
@@ -58,7 +60,10 @@ def merge_args(cfg, args):
 @record
 def main():
     args = parse_args()
-    cfg = merge_args(load_config(args), args)
+    try:
+        cfg = merge_args(load_config(args), args)
+    except (OSError, ValueError) as error:
+        sys.exit(f'train: {error}')
     RUNNERS.build(cfg).train()
 
 

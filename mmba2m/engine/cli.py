@@ -66,3 +66,17 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return cfg
+
+
+def check_checkpoint(path: str) -> None:
+    """Checks that a checkpoint is there, before anything is built.
+
+    Args:
+        path: A file or folder; what has a prefix, as 'https://' or 's3:',
+            is left to MMEngine.
+
+    Raises:
+        FileNotFoundError: If it is not.
+    """
+    if ':' not in path and not Path(path).exists():
+        raise FileNotFoundError(f'there is no checkpoint {path}')

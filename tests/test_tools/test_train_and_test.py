@@ -36,6 +36,27 @@ def metrics_of(work_dir):
     return json.loads(next(work_dir.glob('*/*.json')).read_text())
 
 
+@pytest.mark.parametrize(
+    'args, message',
+    [
+        (['test.py', DETECTOR, 'no.pth'], 'there is no checkpoint no.pth'),
+        (
+            ['train.py', DETECTOR, '--resume', 'no.pth'],
+            'there is no checkpoint no.pth',
+        ),
+        (
+            ['train.py', 'no.py'],
+            "[Errno 2] No such file or directory: 'no.py'",
+        ),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(tmp_path, args, message):
+    text = run_tool(*args, '--work-dir', tmp_path / 'run', fails=True)
+    assert text.splitlines()[-1] == f'{args[0][:-3]}: {message}'
+    assert 'Traceback' not in text
+    assert not (tmp_path / 'run').exists()
+
+
 @pytest.mark.slow
 def test_it_logs_no_more_than_the_host(shapes, tmp_path, monkeypatch):
     package = Path(pytest.importorskip('mmpretrain').__file__).parent
