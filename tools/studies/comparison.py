@@ -13,6 +13,32 @@ def summarise(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.mean(values), deviation
 
 
+def pool(samples: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Standard deviation within samples that are equally noisy.
+
+    Returns:
+        The root of the mean variance, weighted by the samples' degrees of
+        freedom, and their sum; 0, 0 where no sample has two values.
+    """
+    samples = [values for values in samples if len(values) > 1]
+    degrees = sum(len(values) - 1 for values in samples)
+    squares = sum(
+        (len(values) - 1) * statistics.variance(values) for values in samples
+    )
+    return math.sqrt(squares / max(degrees, 1)), degrees
+
+
+def chance(deviation: float, degrees: int, seeds: int) -> float:
+    """What two means of some seeds differ by in 95 % of cases without cause.
+
+    Args:
+        deviation: Of one run, with its degrees of freedom from :func:`pool`.
+        degrees: Likewise.
+        seeds: Of each of the two.
+    """
+    return float(t.ppf(0.975, degrees) * deviation * math.sqrt(2 / seeds))
+
+
 def compare(
     values: dict[int, float], reference: dict[int, float]
 ) -> tuple[float, float | None, list[float]] | None:

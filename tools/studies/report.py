@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from comparison import compare, summarise
+from comparison import chance, compare, pool, summarise
 from figure import MINUS, draw
 from study import ROOT, Study, Variant, load_study, read_records
 
@@ -177,12 +177,40 @@ def _signed(value):
     return '0.00' if float(text) == 0 else text.replace('-', MINUS)
 
 
+def format_chance(study: Study, rows: list[Row]) -> str:
+    """Says what chance makes of a mean, by the spread of all rows together.
+
+    It is less uncertain than the spread of a row's own few seeds, if the rows
+    are equally noisy. Empty with less than ten degrees of freedom.
+    """
+    trained = [row.values for row in rows if not row.evaluation]
+    names, spreads, limits = [], [], []
+    for metric in study.metrics:
+        samples = [[*values[metric.name].values()] for values in trained]
+        deviation, degrees = pool(samples)
+        if degrees < 10:
+            return ''
+        names.append(metric.label.partition(',')[0])
+        spreads.append(f'{deviation:.2f}')
+        limits.append(f'{chance(deviation, degrees, len(study.seeds)):.2f}')
+    return (
+        f'The rows together: one run has a standard deviation of '
+        f'{_enumerate(spreads)} ({_enumerate(names)}; {degrees} degrees of '
+        f'freedom). So by chance alone two means of {len(study.seeds)} seeds '
+        f'differ by up to {_enumerate(limits)} in 95 % of cases.'
+    )
+
+
+def _enumerate(words):
+    return ' and '.join(filter(None, [', '.join(words[:-1]), words[-1]]))
+
+
 def format_section(study: Study, rows: list[Row], folder: str) -> str:
-    """Writes the table, and the figure of a folder if there is one."""
-    table = format_table(study, rows)
-    if not any(any(row.values.values()) for row in rows):
-        return table
-    return f'{table}\n\n![{study.title}: each seed]({folder}/figure.png)'
+    """Writes table, what chance makes, and the figure of a folder."""
+    parts = [format_table(study, rows), format_chance(study, rows)]
+    if any(any(row.values.values()) for row in rows):
+        parts.append(f'![{study.title}: each seed]({folder}/figure.png)')
+    return '\n\n'.join(filter(None, parts))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -198,7 +226,9 @@ def main(argv: list[str] | None = None) -> None:
         folder = args.results / study.name
         drawn = draw(study.metrics, rows, folder / 'figure')
         if args.page is None:
-            print(f'{study.title}\n\n{format_table(study, rows)}\n')
+            texts = study.title, format_table(study, rows)
+            texts += (format_chance(study, rows),)
+            print(*filter(None, texts), sep='\n\n', end='\n\n')
         else:
             relative = Path(os.path.relpath(folder, args.page.parent))
             section = format_section(study, rows, relative.as_posix())

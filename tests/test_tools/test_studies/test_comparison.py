@@ -36,3 +36,17 @@ def test_only_seeds_of_both_count(study_tools):
     assert compare({0: 2.5}, {0: 2.0}) == (0.5, None, [0.5])
     assert compare({0: 1.0}, {1: 1.0}) is None
     assert compare({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0})[1] == 0
+
+
+def test_pooled_spread_is_that_of_scipys_test_of_equal_variances(study_tools):
+    module = study_tools['comparison']
+    generator = np.random.default_rng(0)
+    one, two = generator.normal(80, 1, (2, 5))
+    deviation, degrees = module.pool([one, two, [7.0], []])
+    assert degrees == 8
+    half = module.chance(deviation, degrees, 5)
+    interval = stats.ttest_ind(one, two).confidence_interval(0.95)
+    assert half == pytest.approx((interval.high - interval.low) / 2, abs=1e-9)
+    # of unequal sizes: (2 · 1 + 1 · 8) / 3
+    assert module.pool([[1, 2, 3], [0, 4]]) == (math.sqrt(10 / 3), 3)
+    assert module.pool([[1.0]]) == (0, 0)

@@ -160,6 +160,26 @@ def test_figure_tells_of_what_is_far_away(
     assert sorted(dots[-1].get_xdata()) == [1, 2]
 
 
+def test_chance_is_told_where_the_spread_is_known(write, report, study_tools):
+    format_chance = study_tools['report'].format_chance
+    for variant, values in RISING.items():
+        write(variant, values)
+    study, rows, _ = report(seeds=[0, 1, 2])
+    assert format_chance(study, rows) == ''  # of four degrees of freedom
+    for variant, step in (('plain', 1.0), ('ba2m', 3.0)):
+        write(variant, {seed: 80 + step * seed for seed in range(6)})
+    study, rows, _ = report(seeds=[*range(6)])
+    # variances 3.5 and 31.5; t of ten degrees is 2.228139
+    assert format_chance(study, rows) == (
+        'The rows together: one run has a standard deviation of 4.18 '
+        '(accuracy; 10 degrees of freedom). So by chance alone two means of '
+        '6 seeds differ by up to 5.38 in 95 % of cases.'
+    )
+    names = ['a'], ['a', 'b'], ['a', 'b', 'c']
+    join = study_tools['report']._enumerate
+    assert [*map(join, names)] == ['a', 'a and b', 'a, b and c']
+
+
 def test_page_gets_the_table_between_its_lines(
     toy, write, study_tools, capsys
 ):
