@@ -185,5 +185,14 @@ def test_the_page_profiles_a_training_step(capsys):
     pytest.importorskip('mmpretrain')
     page = Path(ROOT, 'docs/benchmark.md').read_text(encoding='utf-8')
     (code,) = re.findall(r'```python\n(.*?)```', page, re.S)
-    exec(code.replace('8, 3, 224, 224', '2, 3, 32, 32'), {})
-    assert 'aten::convolution_backward' in capsys.readouterr().out
+    for whole, small in (
+        ('8, 3, 224, 224', '2, 3, 32, 32'),
+        ('depth=50', 'depth=18'),
+    ):
+        code = code.replace(whole, small)
+    exec(code, {})
+    total, *lines = capsys.readouterr().out.splitlines()
+    assert float(total.removesuffix(' ms in all')) > 0
+    times = [float(line.split()[0]) for line in lines]
+    assert len(lines) == 25 and times == sorted(times, reverse=True)
+    assert any('aten::mkldnn_convolution' in line for line in lines)
