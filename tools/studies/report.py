@@ -201,14 +201,50 @@ def format_chance(study: Study, rows: list[Row]) -> str:
     )
 
 
+def format_findings(study: Study, rows: list[Row]) -> str:
+    """Names the rows that differ from the reference and from its repetition.
+
+    The repetition is the variant whose name ends in ``_again``; empty where
+    there is none with values. Intervals are of 95 %, by seed.
+    """
+    trained = {row.variant.name: row for row in rows if not row.evaluation}
+    parts, possible = [], False
+    for metric in study.metrics:
+        found = []
+        for row in trained.values():
+            again = trained.get(f'{row.variant.reference}_again')
+            if row.reference is None or again in (None, row):
+                continue
+            others = row.reference[metric.name], again.values[metric.name]
+            sides = [compare(row.values[metric.name], own) for own in others]
+            if None in sides or None in (sides[0][1], sides[1][1]):
+                continue
+            possible = True
+            signs = {(mean > 0) - (mean < 0) for mean, *_ in sides}
+            if len(signs) == 1 and all(abs(m) > half for m, half, _ in sides):
+                found.append(f'{row.label} {_signed(sides[0][0])}')
+        name = metric.label.partition(',')[0]
+        parts.append(f'{name}: {", ".join(found) or "none"}')
+    if not possible:
+        return ''
+    return (
+        'Intervals by seed that leave out 0 both against the reference and '
+        f'against its repetition (difference to the reference): '
+        f'{"; ".join(parts)}.'
+    )
+
+
 def _enumerate(words):
     return ' and '.join(filter(None, [', '.join(words[:-1]), words[-1]]))
 
 
-def format_section(study: Study, rows: list[Row], folder: str) -> str:
-    """Writes table, what chance makes, and the figure of a folder."""
-    parts = [format_table(study, rows), format_chance(study, rows)]
-    if any(any(row.values.values()) for row in rows):
+def format_section(
+    study: Study, rows: list[Row], folder: str | None = None
+) -> str:
+    """Writes table, what can be said, and the figure of a folder."""
+    parts = [format_table(study, rows), format_findings(study, rows)]
+    parts.append(format_chance(study, rows))
+    if folder and any(any(row.values.values()) for row in rows):
         parts.append(f'![{study.title}: each seed]({folder}/figure.png)')
     return '\n\n'.join(filter(None, parts))
 
@@ -226,9 +262,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = args.results / study.name
         drawn = draw(study.metrics, rows, folder / 'figure')
         if args.page is None:
-            texts = study.title, format_table(study, rows)
-            texts += (format_chance(study, rows),)
-            print(*filter(None, texts), sep='\n\n', end='\n\n')
+            print(f'{study.title}\n\n{format_section(study, rows)}\n')
         else:
             relative = Path(os.path.relpath(folder, args.page.parent))
             section = format_section(study, rows, relative.as_posix())

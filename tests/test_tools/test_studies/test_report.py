@@ -180,6 +180,28 @@ def test_chance_is_told_where_the_spread_is_known(write, report, study_tools):
     assert [*map(join, names)] == ['a', 'a and b', 'a, b and c']
 
 
+def test_findings_are_beyond_plain_and_its_repetition(
+    write, report, study_tools, toy
+):
+    again = {'model.backbone.ba2m_stages': [False] * 4}
+    toy.study['variants']['plain_again'] = {'options': again}
+    toy.study['variants']['se'] = {'label': 'SE', 'options': again}
+
+    def find():
+        study, rows, _ = report(seeds=[0, 1, 2])
+        return study_tools['report'].format_findings(study, rows)
+
+    write('plain', {0: 80.0, 1: 82.0, 2: 84.0})
+    assert find() == ''
+    write('plain_again', {0: 81.0, 1: 82.0, 2: 83.3})
+    write('ba2m', {0: 85.0, 1: 87.1, 2: 89.0})
+    # better by 2.17 ± 0.72 than plain, by 2.07 ± 2.74 than its repetition
+    write('se', {0: 82.0, 1: 84.0, 2: 86.5})
+    assert find().endswith('to the reference): accuracy: BA²M +5.03.')
+    write('plain_again', {0: 90.0, 1: 92.0, 2: 94.0})  # other sides
+    assert find().endswith('to the reference): accuracy: none.')
+
+
 def test_page_gets_the_table_between_its_lines(
     toy, write, study_tools, capsys
 ):
