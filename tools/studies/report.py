@@ -124,8 +124,9 @@ def format_table(study: Study, rows: list[Row], best: bool = False) -> str:
 def format_cost(row: Row) -> list[str]:
     """Writes parameters, multiply-adds of an image, and time of a step.
 
-    Those of the reference itself, of others what they add; the time is
-    relative to the reference: median and range over the seeds that both have.
+    Those of the reference itself, of others what they add. The time is that
+    of the fastest seed beside the reference's: what else runs on a machine
+    makes it longer only.
     """
     own, other = row.costs, row.reference_costs
     if not own or (row.reference is not None and not other):
@@ -135,14 +136,11 @@ def format_cost(row: Row) -> list[str]:
     ratio = '1'
     if row.reference is not None:
         sign, base = '+', next(iter(other.values()))
-        key = 'iteration_seconds'
-        shared = [
-            own[seed][key] / other[seed][key]
-            for seed in own.keys() & other.keys()
+        times = [
+            min(cost['iteration_seconds'] for cost in costs.values())
+            for costs in (own, other)
         ]
-        ratio = f'{median(shared):.2f} ×' if shared else '–'
-        if len(shared) > 1:
-            ratio += f' ({min(shared):.2f} to {max(shared):.2f})'
+        ratio = f'{times[0] / times[1]:.2f} ×'
     parameters = cost['parameters'] - base['parameters']
     added = (cost['multiply_adds'] - base['multiply_adds']) / 1e6
     return [f'{parameters:{sign},}', f'{added:{sign},.1f}', ratio]
