@@ -8,8 +8,6 @@ import argparse
 import glob
 import json
 import os
-import pickle
-import sys
 from collections import Counter
 from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
@@ -21,6 +19,7 @@ if 'OMP_WAIT_POLICY' not in os.environ:  # before torch loads
 import mmcv
 
 from mmba2m.checkpoints.files import atomic_write
+from mmba2m.engine.cli import run_main
 from mmba2m.inspect import load_network, read_trained
 from mmba2m.inspect.inference import Predictor
 
@@ -177,7 +176,4 @@ def main():
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (ValueError, OSError, pickle.UnpicklingError) as error:
-        sys.exit(f'image_demo: {error}')
+    run_main(main)

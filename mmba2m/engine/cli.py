@@ -1,7 +1,10 @@
-"""What the command lines of train.py and test.py share."""
+"""What command lines of tools share."""
 
 import argparse
 import os
+import pickle
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -80,3 +83,11 @@ def check_checkpoint(path: str) -> None:
     """
     if ':' not in path and not Path(path).exists():
         raise FileNotFoundError(f'there is no checkpoint {path}')
+
+
+def run_main(main: Callable[[], object]) -> None:
+    """Runs a tool; what its user can mend ends it in one line."""
+    try:
+        main()
+    except (OSError, ValueError, pickle.UnpicklingError) as error:
+        sys.exit(f'{Path(sys.argv[0]).stem}: {error}')

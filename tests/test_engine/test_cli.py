@@ -1,8 +1,9 @@
 import os
+import sys
 
 import pytest
 
-from mmba2m.engine.cli import create_parser, load_config
+from mmba2m.engine.cli import create_parser, load_config, run_main
 
 
 @pytest.fixture
@@ -33,3 +34,16 @@ def test_local_rank_is_for_who_sets_no_variable(load, option):
     assert os.environ['LOCAL_RANK'] == '3'
     load(option, '5')
     assert os.environ['LOCAL_RANK'] == '3'
+
+
+def test_what_a_user_can_mend_ends_in_one_line(monkeypatch):
+    def main():
+        raise error
+
+    monkeypatch.setattr(sys, 'argv', ['tools/some/tool.py', '--option'])
+    error = FileNotFoundError('no such file')
+    with pytest.raises(SystemExit, match='^tool: no such file$'):
+        run_main(main)
+    error = TypeError('ours')
+    with pytest.raises(TypeError):
+        run_main(main)

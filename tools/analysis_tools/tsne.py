@@ -9,8 +9,6 @@ image depend on no other.
 import argparse
 import json
 import os
-import pickle
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from matplotlib.figure import Figure
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
+from mmba2m.engine.cli import run_main
 from mmba2m.inspect import build_dataset, load_network, read_trained
 
 try:
@@ -213,7 +212,4 @@ def main():
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (ValueError, OSError, pickle.UnpicklingError) as error:
-        sys.exit(f'tsne: {error}')
+    run_main(main)

@@ -23,6 +23,7 @@ from mmengine.config import DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import set_random_seed
 
+from mmba2m.engine.cli import run_main
 from mmba2m.inspect import (
     Attention,
     build_dataset,
@@ -250,4 +251,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

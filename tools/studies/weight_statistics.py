@@ -37,6 +37,7 @@ from scipy.special import softmax
 from scipy.stats import spearmanr
 from torch import nn
 
+from mmba2m.engine.cli import run_main
 from mmba2m.inspect import (
     build_dataset,
     collect_attention,
@@ -180,4 +181,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)
