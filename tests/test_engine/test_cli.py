@@ -42,7 +42,7 @@ def test_what_a_user_can_mend_ends_in_one_line(monkeypatch):
 
     monkeypatch.setattr(sys, 'argv', ['tools/some/tool.py', '--option'])
     error = FileNotFoundError('no such file')
-    with pytest.raises(SystemExit, match='^tool: no such file$'):
+    with pytest.raises(SystemExit, match=r'^tool: no such file$'):
         run_main(main)
     error = TypeError('ours')
     with pytest.raises(TypeError):
