@@ -46,7 +46,6 @@ def merge_args(cfg, args):
             )
         cfg.auto_scale_lr.enable = True
     if args.resume not in (None, 'auto'):
-        check_checkpoint(args.resume)
         cfg.resume = True
         cfg.load_from = args.resume
     elif args.resume or (cfg.get('resume') and not cfg.get('load_from')):
@@ -54,6 +53,8 @@ def merge_args(cfg, args):
         cfg.resume = bool(list_checkpoints(cfg.work_dir))
         if cfg.resume:
             cfg.load_from = None
+    if cfg.get('load_from'):
+        check_checkpoint(cfg.load_from)
     return cfg
 
 

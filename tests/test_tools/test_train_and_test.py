@@ -45,6 +45,10 @@ def metrics_of(work_dir):
             'there is no checkpoint no.pth',
         ),
         (
+            ['train.py', DETECTOR, '--cfg-options', 'load_from=no.pth'],
+            'there is no checkpoint no.pth',
+        ),
+        (
             ['train.py', 'no.py'],
             "[Errno 2] No such file or directory: 'no.py'",
         ),

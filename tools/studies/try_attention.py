@@ -215,8 +215,6 @@ def summarise_study(path: Path, records: Path, out: Path) -> str:
     _, again, *modules = rows
     metric = study.metrics[0].name
     lines = [f'# {study.title}', '', report.format_table(study, rows), '']
-    if together := report.format_chance(study, rows):
-        lines += [together, '']
     compared = compare(again.values[metric], again.reference[metric])
     spread = compared and summarise(compared[2])[1]
     if spread:  # of several seeds, and not all the same
