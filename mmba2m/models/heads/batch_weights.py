@@ -152,7 +152,12 @@ class _WeightedMixin:
         super().__init__(*args, **kwargs)
         options = dict(batch_weights or {})
         reduction = options.pop('reduction', 16)
-        channels: int = self.in_channels  # type: ignore[attr-defined]
+        channels: Any = self.in_channels  # type: ignore[attr-defined]
+        if not isinstance(channels, int):  # as of SSDHead, by level
+            raise ValueError(
+                'batch_weights needs a head with one in_channels, its base '
+                f'has {channels!r}'
+            )
         self.batch_weights = BatchWeights(
             self.make_scores(channels, reduction), **options
         )

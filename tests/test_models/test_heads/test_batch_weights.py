@@ -274,6 +274,9 @@ def test_one_line_over_a_stock_config_is_stock_at_inference(
             assert torch.equal(own[key], other[key])
 
 
+SSD = dict(base='SSDHead', in_channels=(8, 16), anchor_generator=ANCHORS)
+
+
 @pytest.mark.parametrize(
     ('kind', 'options', 'message'),
     [
@@ -285,10 +288,11 @@ def test_one_line_over_a_stock_config_is_stock_at_inference(
         ('Anchor', dict(base='ATSSHead'), "'ATSSHead' is no AnchorHead"),
         ('Anchor', dict(base='FSAFHead'), "'FSAFHead' is no AnchorHead"),
         ('Anchor', dict(base='NoHead'), "there is no 'NoHead'"),
+        ('Anchor', SSD, r'one in_channels, its base has \(8, 16\)'),
     ],
 )
 def test_what_does_not_fit_is_named(kind, options, message):
     cfg = dict(type=f'mmba2m.BatchWeighted{kind}Head', **options)
     with pytest.raises((ValueError, TypeError), match=message) as caught:
-        MODELS.build(dict(num_classes=3, in_channels=16, **cfg))
+        MODELS.build(dict(num_classes=3, in_channels=16) | cfg)
     assert '\n' not in str(caught.value)
