@@ -99,6 +99,22 @@ def test_resumed_training_ends_as_the_whole_one(
 
 
 @pytest.mark.slow
+def test_a_head_that_draws_and_exchanges_resumes(
+    classifier_run, env, tmp_path, assert_same_checkpoints
+):
+    option = 'model.head.type=mmba2m.BatchFormerClsHead'
+    args = next(classifier_run.glob('*.py')), '--cfg-options', option
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    run_tool('train.py', *args, '--work-dir', whole, env=env)
+    parts.mkdir()
+    shutil.copy(whole / 'epoch_2.pth', parts)
+    run_tool('train.py', *args, '--work-dir', parts, '--resume', env=env)
+    assert_same_checkpoints(whole / 'epoch_3.pth', parts / 'epoch_3.pth')
+    state = torch.load(parts / 'epoch_3.pth', weights_only=False)['state_dict']
+    assert 'head.batch_former.encoder.linear1.weight' in state
+
+
+@pytest.mark.slow
 def test_train_scales_the_rate_and_logs_finite_losses(detector_run):
     path = next(detector_run.glob('*/vis_data/scalars.json'))
     lines = map(json.loads, path.read_text().splitlines())
