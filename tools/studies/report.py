@@ -101,9 +101,10 @@ def format_table(study: Study, rows: list[Row], best: bool = False) -> str:
     kind = 'median of the best epochs' if best else 'mean ± std'
     for metric in study.metrics:
         heads += [f'{metric.label}: {kind}', 'difference, 95 % interval']
-    costly = any(row.costs for row in rows)
+    costly = any(row.costs for row in rows if row.reference is None)
     if costly:
-        heads += ['parameters', 'multiply-adds, 10⁶', 'training step']
+        heads += ['parameters', 'multiply-adds of backbone and neck, 10⁶']
+        heads += ['training step']
     table = [heads, ['---'] * len(heads)]
     for row in rows:
         found = len(row.values[study.metrics[0].name])

@@ -158,6 +158,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.variant is not None and args.seed is not None:
         return do_run(runs[0])
     todo = [run for run in runs if not run.record.is_file()]
+    if not todo:
+        print(f'nothing to do: all {len(runs)} have records in {args.results}')
     numbers = signal.SIGINT, signal.SIGTERM
     handlers = [signal.signal(number, _stop) for number in numbers]
     try:

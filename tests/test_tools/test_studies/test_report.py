@@ -172,6 +172,9 @@ def test_a_step_on_a_busy_machine_does_not_count(write, report):
     rows = report(seeds=[0, 1, 2])[2].splitlines()
     assert rows[2].endswith('|  | 100 | 2.0 | 1 |')
     assert rows[3].endswith('| +5 | +10.0 | 2.40 × |')
+    for seed in range(3):  # an old record: nothing to compare with
+        write('plain', {seed: 80.0})
+    assert 'parameters' not in report(seeds=[0, 1, 2])[2]
 
 
 def test_chance_is_told_where_the_spread_is_known(write, report, study_tools):

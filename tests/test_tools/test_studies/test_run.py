@@ -155,8 +155,11 @@ def test_finished_runs_are_skipped_and_a_failing_one_stops_no_other(
         (toy.folder / 'results' / name).unlink()
     assert pool(args) == 1
     assert not (toy.folder / 'results/plain').exists()
-    assert pool([*args, '--variant', 'last']) == 0
     capsys.readouterr()
+    assert pool([*args, '--variant', 'last']) == 0
+    text = capsys.readouterr().out
+    folder = toy.folder / 'results'
+    assert text == f'nothing to do: all 1 have records in {folder}\n'
     with FileLock(toy.work_dir('bad') / 'lock'):
         assert pool([*args, '--list']) == 0
     text = capsys.readouterr().out
