@@ -94,7 +94,8 @@ def test_resumed_training_ends_as_the_whole_one(
     run = request.getfixturevalue(run)
     shutil.copy(run / 'epoch_2.pth', tmp_path)
     args = ('--work-dir', tmp_path, '--resume', '--auto-scale-lr')
-    run_tool('train.py', next(run.glob('*.py')), *args, env=env)
+    text = run_tool('train.py', next(run.glob('*.py')), *args, env=env)
+    assert 'resumed epoch: 2' in text
     assert_same_checkpoints(run / 'epoch_3.pth', tmp_path / 'epoch_3.pth')
 
 
@@ -108,7 +109,8 @@ def test_a_head_that_draws_and_exchanges_resumes(
     run_tool('train.py', *args, '--work-dir', whole, env=env)
     parts.mkdir()
     shutil.copy(whole / 'epoch_2.pth', parts)
-    run_tool('train.py', *args, '--work-dir', parts, '--resume', env=env)
+    args = *args, '--work-dir', parts, '--resume'
+    assert 'resumed epoch: 2' in run_tool('train.py', *args, env=env)
     assert_same_checkpoints(whole / 'epoch_3.pth', parts / 'epoch_3.pth')
     state = torch.load(parts / 'epoch_3.pth', weights_only=False)['state_dict']
     assert 'head.batch_former.encoder.linear1.weight' in state

@@ -9,8 +9,6 @@ from test_batch_former import make_former, make_samples
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-pytest.importorskip('mmdet')
-
 from mmba2m.models.heads.batch_weights import BatchWeights, SampleScores
 
 close = torch.testing.assert_close
