@@ -1,5 +1,6 @@
 """Attention modules in any backbone of a host, by the backbone's name."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,9 @@ from .slots import AttentionMixin
 
 
 @MODELS.register_module()
-def AttentionBackbone(base: str | type, **kwargs: Any) -> nn.Module:
+def AttentionBackbone(
+    base: str | type, attention: dict | Sequence[dict] | None, **kwargs: Any
+) -> nn.Module:
     """Builds a backbone of a host with attention modules.
 
     ``backbone=dict(type='mmba2m.AttentionBackbone', base='RegNet',
@@ -23,13 +26,18 @@ def AttentionBackbone(base: str | type, **kwargs: Any) -> nn.Module:
         base: The host's backbone: a class, or a name in the registry of the
             config's ``default_scope``, or with its scope, as
             'mmpretrain.ConvNeXt'.
-        **kwargs: Arguments of that backbone, and ``attention``.
+        attention: As :class:`AttentionMixin` takes it. None is the plain
+            network, which has to be said.
+        **kwargs: Arguments of that backbone.
 
     Raises:
+        TypeError: If ``attention`` is missing.
         ValueError: If there is no such backbone, its family is not one of
             :data:`stages.FAMILIES`, or a module does not fit.
     """
-    return add_attention(find_class(base), AttentionMixin)(**kwargs)
+    return add_attention(find_class(base), AttentionMixin)(
+        attention=attention, **kwargs
+    )
 
 
 def add_attention(host: Any, mixin: type) -> type:

@@ -14,6 +14,7 @@ from mmba2m import HOSTS
 from mmba2m.models.backbones import AttentionBackbone
 from mmba2m.models.backbones.slots import AttentionMixin
 from mmba2m.models.backbones.stages import FAMILIES
+from mmba2m.registry import MODELS
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 
@@ -240,7 +241,13 @@ def test_without_a_scope_a_name_in_both_hosts_is_refused():
     network = AttentionBackbone('ConvNeXt', arch='atto', attention=BA2M)
     assert isinstance(network, AttentionMixin)
     # those that have them already are what they are
-    assert type(AttentionBackbone(type(network))) is type(network)
+    assert type(AttentionBackbone(type(network), None)) is type(network)
+
+
+def test_without_attention_it_is_refused():
+    cfg = dict(type='mmba2m.AttentionBackbone', base='mmdet.RegNet')
+    with pytest.raises(TypeError, match=r"AttentionBackbone.*'attention'"):
+        MODELS.build(cfg)
 
 
 @pytest.mark.parametrize('left', [(), ('layer2',), ('layer1', 'layer2')])
