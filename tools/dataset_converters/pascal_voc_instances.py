@@ -12,7 +12,6 @@ test set among them, as 2007_…: beside VOC 2007 they are left out.
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from mmengine.utils import track_iter_progress
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mmba2m.engine.cli import run_main
 from mmba2m.inspect import build_dataset
 
 # in the order of the pixel values of SegmentationClass, from 1
@@ -195,12 +195,7 @@ def find_box(mask):
 
 def main():
     args = parse_args()
-    try:
-        content, counts, problems = convert(
-            args.devkit, args.years, args.split
-        )
-    except (OSError, ValueError) as error:
-        sys.exit(f'pascal_voc_instances: {error}')
+    content, counts, problems = convert(args.devkit, args.years, args.split)
     years = ''.join(year[2:] for year in args.years)
     name = f'annotations/instances_voc{years}_{args.split}.json'
     out = args.out or args.devkit / name
@@ -215,4 +210,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

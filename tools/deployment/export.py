@@ -10,7 +10,6 @@ import argparse
 import inspect
 import json
 import os
-import pickle
 import sys
 import warnings
 from contextlib import redirect_stdout
@@ -27,6 +26,7 @@ import torch
 from torch import nn
 
 from mmba2m.checkpoints.files import check_new_file, write_new_file
+from mmba2m.engine.cli import run_main
 from mmba2m.inspect import load_network, read_trained
 from mmba2m.inspect.load import find_host
 from mmba2m.models.attentions.ba2m import BA2M
@@ -242,7 +242,4 @@ def main():
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (ValueError, OSError, pickle.UnpicklingError) as error:
-        sys.exit(f'export: {error}')
+    run_main(main)

@@ -15,7 +15,7 @@ def draw(metrics: list, rows: list, out: Path) -> Figure | None:
     Args:
         metrics: Of the study.
         rows: Of the table, see report.py.
-        out: Files to write, without suffix: PNG and PDF.
+        out: The PNG to write.
 
     Returns:
         The figure, or None where there is nothing to draw.
@@ -55,9 +55,7 @@ def draw(metrics: list, rows: list, out: Path) -> Figure | None:
     grid[0][0].set_title('each seed and the mean')
     grid[0][1].set_title('difference by seed, 95 % interval')
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out.with_suffix('.png'), dpi=110)
-    # without the date, so that the same records give the same file
-    figure.savefig(out.with_suffix('.pdf'), metadata=dict(CreationDate=None))
+    figure.savefig(out, dpi=110)
     return figure
 
 

@@ -1,7 +1,7 @@
 """Makes table and figure of a study from its records.
 
 The table is printed, or written into a page between two lines that name the
-study. The figure goes beside the records, as PNG and PDF.
+study. The figure goes beside the records.
 """
 
 import argparse
@@ -259,7 +259,7 @@ def main(argv: list[str] | None = None) -> None:
             continue
         rows = collect_rows(study, records)
         folder = args.results / study.name
-        drawn = draw(study.metrics, rows, folder / 'figure')
+        drawn = draw(study.metrics, rows, folder / 'figure.png')
         if args.page is None:
             print(f'{study.title}\n\n{format_section(study, rows)}\n')
         else:
@@ -271,7 +271,7 @@ def main(argv: list[str] | None = None) -> None:
             )
             args.page.write_text(page, encoding='utf-8')
         if drawn:
-            print(f'figure: {folder}/figure.png and .pdf')
+            print(f'figure: {folder}/figure.png')
         else:
             print(f'{study.name} has no records yet')
 

@@ -211,7 +211,7 @@ def summarise_study(path: Path, records: Path, out: Path) -> str:
     """Writes table.md and figure.png, and returns the table's text."""
     study = load_study(path)
     rows = report.collect_rows(study, read_records(records, study))
-    report.draw(study.metrics, rows, out / 'figure')
+    report.draw(study.metrics, rows, out / 'figure.png')
     _, again, *modules = rows
     metric = study.metrics[0].name
     lines = [f'# {study.title}', '', report.format_table(study, rows), '']
