@@ -108,9 +108,9 @@ def run_alone(module, x, upstream):
     return dict(y=x if last else module(x).detach())
 
 
-def make_weights():
+def make_weights(**kwargs):
     torch.manual_seed(3)
-    return BatchWeights(SampleScores(8, 2), bound=50.0).double().eval()
+    return BatchWeights(SampleScores(8, 2), 50.0, **kwargs).double().eval()
 
 
 def weigh_losses(module, x, losses):
@@ -151,6 +151,7 @@ def train_network(network, x, target, accumulate=1):
     return dict(state=[v.clone() for v in network.state_dict().values()])
 
 
+WEIGHTED = ('weighted', 'weighted_empty', 'weighted_local')
 #: what is done; with a module, if nothing else is said
 SCENARIOS = dict(
     **dict.fromkeys(['plain', 'as_printed', 'equal', 'empty'], run_module),
@@ -163,19 +164,19 @@ SCENARIOS = dict(
     alone=run_alone,
     counting=run_counting,
     compiled=run_compiled,
-    **dict.fromkeys(['weighted', 'weighted_empty'], weigh_losses),
+    **dict.fromkeys(WEIGHTED, weigh_losses),
 )
 OPTIONS = dict(
     as_printed=dict(scale_by_batch=False),
     local=dict(sync_batch=False),
+    weighted_local=dict(sync_batch=False),
     alone=dict(inference='batch'),
 )
 NUM_SAMPLES = dict(empty=(0, 2, 4), weighted_empty=(0, 2, 4), nobody=(0, 0, 0))
 BUILDERS = dict(
     ddp=make_network,
     accumulated=make_network,
-    weighted=make_weights,
-    weighted_empty=make_weights,
+    **dict.fromkeys(WEIGHTED, make_weights),
 )
 
 

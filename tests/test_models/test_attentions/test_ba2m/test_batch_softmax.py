@@ -101,6 +101,8 @@ def test_without_sync_each_rank_weights_its_own_samples(results):
         expected = ranks.run('local', rank)
         for key in ('y', 'dx', 'running_normalizer'):
             assert_equal(result['local'][key], expected[key])
+        expected = ranks.run('weighted_local', rank)['y']  # of losses
+        assert_equal(result['weighted_local']['y'], expected)
 
 
 def test_inference_asks_no_other_rank(results):

@@ -9,8 +9,6 @@ from test_batch_former import make_former, make_samples
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmba2m.models.heads.batch_weights import BatchWeights, SampleScores
-
 close = torch.testing.assert_close
 EXACT = dict(rtol=0, atol=1e-10)
 SIZES = dict(unequal=(1, 2, 3), empty=(0, 2, 4), local=(1, 2, 3))
@@ -53,30 +51,6 @@ def train(*ranks):
     return list(network.state_dict().values())
 
 
-def weigh(*ranks, **options):
-    """Weights of losses, and gradients, of scores with frozen norms."""
-    torch.manual_seed(0)
-    module = BatchWeights(SampleScores(8, 2), **options).double()
-    torch.manual_seed(1)
-    sizes = SIZES['unequal']
-    x = torch.randn(sum(sizes), 8, 5, 5).double()
-    x = x * torch.linspace(0.2, 3, sum(sizes)).view(-1, 1, 1, 1).double()
-    losses = torch.arange(1.0, sum(sizes) + 1).double()
-    module.scores(x)  # batch norms are each rank's own, without SyncBN
-    module.scores.eval()
-    x, losses = (
-        torch.cat([tensor.split(sizes)[rank] for rank in ranks])
-        for tensor in (x, losses)
-    )
-    (weights,), _ = module([x])
-    (weights * losses).sum().backward()
-    grads = [parameter.grad for parameter in module.parameters()]
-    if distributed.is_initialized():
-        for grad in grads:
-            distributed.all_reduce(grad)
-    return weights.detach(), grads
-
-
 def run_half(rank):
     """Mixed precision of several ranks."""
     former = make_former().float()
@@ -96,7 +70,6 @@ def work(rank, folder):
     )
     results = {name: run(name, rank) for name in SIZES}
     results |= dict(ddp=train(rank), half=run_half(rank))
-    results |= dict(weights=weigh(rank), own=weigh(rank, sync_batch=False))
     torch.save(results, f'{folder}/{rank}.pt')
     distributed.barrier()
 
@@ -131,18 +104,3 @@ def test_batch_former_on_ranks_is_as_in_one_process(results):
     assert not torch.allclose(
         results[1]['local']['y'], results[1]['unequal']['y']
     )
-
-
-@pytest.mark.slow
-def test_weights_on_ranks_are_as_in_one_process(results):
-    weights, grads = weigh(0, 1, 2)
-    found = [result['weights'] for result in results]
-    close(torch.cat([own for own, _ in found]), weights, **EXACT)
-    for _, own in found:
-        close(own, grads, **EXACT)
-    assert max(grad.abs().max() for grad in grads) > 1e-3
-    for rank, result in enumerate(results):
-        alone, _ = result['own']
-        close(alone, weigh(rank)[0], **EXACT)
-        close(alone.mean(), torch.ones(()).double())
-    assert not torch.allclose(results[1]['own'][0], found[1][0])
