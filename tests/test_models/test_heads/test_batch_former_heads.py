@@ -5,12 +5,10 @@ from importlib import import_module
 import pytest
 import torch
 import torch.nn.functional as F
-from batches import make_batch, make_roi_targets, take_few_regions
-from mmengine.hub import get_config
+from batches import make_roi_targets
 from mmengine.registry import MODELS
 
 from mmba2m import HOSTS
-from mmba2m.checkpoints.strip import strip_checkpoint
 
 needs_mmdet = pytest.mark.skipif('mmdet' not in HOSTS, reason='of MMDetection')
 needs_mmpretrain = pytest.mark.skipif(
@@ -202,71 +200,3 @@ def test_what_does_not_fit_is_named(scope, base, options, message):
     with pytest.raises(ValueError, match=message) as caught:
         build(scope, cfg)
     assert '\n' not in str(caught.value)
-
-
-# Networks
-
-CLS_LINE = dict(head=dict(type='mmba2m.BatchFormerClsHead'))
-BOX_LINE = dict(
-    roi_head=dict(bbox_head=dict(type='mmba2m.BatchFormerBBoxHead'))
-)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ('host', 'config', 'line'),
-    [
-        ('mmpretrain', 'resnet/resnet18_8xb16_cifar10.py', CLS_LINE),
-        ('mmpretrain', 'resnet/resnet50_8xb32-mixup_in1k.py', CLS_LINE),
-        ('mmdet', 'faster_rcnn/faster-rcnn_r50_fpn_ohem_1x_coco.py', BOX_LINE),
-        ('mmdet', 'dynamic_rcnn/dynamic-rcnn_r50_fpn_1x_coco.py', BOX_LINE),
-        ('mmdet', 'pisa/faster-rcnn_r50_fpn_pisa_1x_coco.py', BOX_LINE),
-        ('mmdet', 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py', None),
-    ],
-)
-def test_over_a_stock_config_it_trains_and_strips_to_the_stock_network(
-    host, config, line
-):
-    if host not in HOSTS:
-        pytest.skip(f'of {host}')
-    cfg = get_config(f'{host}::{config}')
-    if line is None:  # a list of heads
-        for head in cfg.model.roi_head.bbox_head:
-            head.type = 'mmba2m.BatchFormerBBoxHead'
-    else:
-        cfg.merge_from_dict(dict(model=line))
-    cfg.model.backbone.pop('init_cfg', None)
-    if 'data_preprocessor' in cfg:  # as the Runner does
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    if host == 'mmdet':
-        take_few_regions(cfg.model)
-        cfg.model.test_cfg.rcnn.score_thr = 0.0
-    network = build(host, deepcopy(cfg.model))
-    batch = make_batch(host, network, 64, 64)
-    inputs = network.data_preprocessor(batch, True)
-    losses = network.train()(**inputs, mode='loss')
-    total, _ = network.parse_losses(losses)
-    total.backward()
-    for name, parameter in network.named_parameters():
-        if 'batch_former' in name:
-            assert parameter.grad.isfinite().all(), name
-    assert any('batch_former' in name for name in network.state_dict())
-
-    state = dict(state_dict=network.state_dict())
-    stripped, stock_cfg, report = strip_checkpoint(state, cfg)
-    assert report[0].startswith('state_dict: without batch_former (')
-    assert 'mmba2m' not in stock_cfg.pretty_text
-    stock = build(host, stock_cfg.model)
-    stock.load_state_dict(stripped['state_dict'])
-    found, expected = (
-        [
-            out.get('pred_instances', out)
-            for out in each.eval().test_step(deepcopy(batch))
-        ]
-        for each in (network, stock)
-    )
-    keys = ['pred_score'] if host == 'mmpretrain' else ['bboxes', 'scores']
-    for own, other in zip(found, expected, strict=True):
-        for key in keys:
-            assert len(own.get(key))
-            assert torch.equal(own.get(key), other.get(key))

@@ -4,9 +4,8 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
-from batches import make_batch, make_roi_targets, take_few_regions
-from mmengine.config import Config, ConfigDict
-from mmengine.optim import OptimWrapper
+from batches import make_roi_targets
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 pytest.importorskip('mmdet')
@@ -14,7 +13,6 @@ pytest.importorskip('mmdet')
 from mmdet.models.dense_heads import RetinaHead
 from mmdet.registry import MODELS
 
-from mmba2m.checkpoints.strip import strip_checkpoint
 from mmba2m.models.heads.batch_weights import BatchWeights, SampleScores
 
 SIZE = 64
@@ -222,56 +220,6 @@ def test_anchors_have_the_weights_of_their_positions():
     with torch.no_grad():  # as of a validation
         stock = RetinaHead.loss_by_feat(head, *outputs, truth, metas)
         close(head.loss_by_feat(*head(maps), truth, metas), stock)
-
-
-# Detectors
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ('config', 'line'),
-    [
-        (
-            'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
-            "roi_head=dict(bbox_head=dict(type='mmba2m.BatchWeightedBBoxHead'))",
-        ),
-        (
-            'retinanet/retinanet_r50_fpn_1x_coco.py',
-            "bbox_head=dict(type='mmba2m.BatchWeightedAnchorHead')",
-        ),
-    ],
-)
-def test_one_line_over_a_stock_config_is_stock_at_inference(
-    config, line, tmp_path
-):
-    path = tmp_path / 'config.py'
-    networks = []
-    for more in ('', f'model = dict({line})\n'):
-        path.write_text(f"_base_ = 'mmdet::{config}'\n{more}")
-        cfg = Config.fromfile(path)
-        model = cfg.model
-        del model.backbone.init_cfg
-        take_few_regions(model)
-        model.test_cfg.get('rcnn', model.test_cfg).score_thr = 0.0
-        with MODELS.switch_scope_and_registry('mmdet') as registry:
-            networks.append(registry.build(model))
-    stock, network = networks
-    batch = make_batch('mmdet', network, 64, 64)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
-    log = network.train().train_step(deepcopy(batch), OptimWrapper(optimizer))
-    assert log['loss_batch_weights'] > 0
-    checkpoint = dict(state_dict=network.state_dict())
-    stripped, stock_cfg, _ = strip_checkpoint(checkpoint, cfg)
-    assert 'mmba2m' not in stock_cfg.pretty_text
-    stock.load_state_dict(stripped['state_dict'])
-    found, expected = (
-        each.eval().test_step(deepcopy(batch)) for each in (network, stock)
-    )
-    for own, other in zip(found, expected, strict=True):
-        own, other = own.pred_instances, other.pred_instances
-        assert len(own)
-        for key in ('bboxes', 'scores', 'labels'):
-            assert torch.equal(own[key], other[key])
 
 
 SSD = dict(base='SSDHead', in_channels=(8, 16), anchor_generator=ANCHORS)
