@@ -92,6 +92,18 @@ def read_config(path: str | Path) -> Config:
     return cfg
 
 
+def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
+    """Sets in a config what ``--cfg-options`` says.
+
+    Raises:
+        ValueError: If a setting has no place in the config.
+    """
+    try:
+        cfg.merge_from_dict(options or {})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'--cfg-options: {error.args[0]}') from None
+
+
 def complete_scope(cfg: Config) -> Config:
     """Sets ``default_scope`` to the host of the model, if there is none."""
     model = (cfg.get('model') or {}).get('type')

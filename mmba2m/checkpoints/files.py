@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 from contextlib import contextmanager
+from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,7 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ConnectionError: If it cannot be downloaded.
         pickle.UnpicklingError: If it holds anything else. For a file from
             a trusted source, torch's own environment variable
             ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` loads it all the same.
@@ -263,7 +265,13 @@ def _download(path):
     file = folder / os.path.basename(urlparse(url).path)
     if not int(os.environ.get('LOCAL_RANK', 0)) and not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file))
+        try:
+            torch.hub.download_url_to_file(url, str(file))
+        except (OSError, HTTPException) as error:
+            raise ConnectionError(
+                f'{url} cannot be downloaded ({error}). Without a network, '
+                f'put it in place by hand: {file}'
+            ) from None
     barrier()
     return file
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mmengine.config import DictAction
 
-from mmba2m.config_files import read_config
+from mmba2m.config_files import merge_options, read_config
 
 from .check_data import find_problems
 from .datasets import Data
@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         cfg = read_config(args.config)
-    except FileNotFoundError as error:
+        merge_options(cfg, args.cfg_options)
+    except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    cfg.merge_from_dict(args.cfg_options or {})
     names = list(LOADERS)
     same = cfg.get(LOADERS[1]) == cfg.get(LOADERS[2])
     if same and cfg.get('val_evaluator') == cfg.get('test_evaluator'):

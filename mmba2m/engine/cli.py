@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from mmba2m.config_files import read_config
+from mmba2m.config_files import merge_options, read_config
 
 
 def create_parser(description: str) -> argparse.ArgumentParser:
@@ -56,11 +56,13 @@ def load_config(args: argparse.Namespace) -> Config:
     Returns:
         With ``launcher`` and ``work_dir`` set, and ours as its runner
         if it names none.
+
+    Raises:
+        ValueError: If an option has no place in the config.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.setdefault('runner_type', 'mmba2m.Runner')
     # command line > config > name of the config

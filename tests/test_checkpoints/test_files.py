@@ -4,6 +4,7 @@ import re
 import resource
 import signal
 from unittest.mock import ANY, Mock, call
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -62,6 +63,14 @@ def test_a_download_is_kept_and_loaded_safely(
         files.load_checkpoint('torchvision://resnet19')
     with pytest.raises(ValueError, match=r's3://a/b\.pth: download it'):
         files.load_checkpoint('s3://a/b.pth')
+
+    def fail(url, file):
+        raise URLError('no route')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fail)
+    told = r'^https://x.org/b.pth cannot .*no route.*by hand: .*points/b.pth$'
+    with pytest.raises(ConnectionError, match=told):
+        files.load_checkpoint('https://x.org/b.pth')
 
 
 def test_weights_are_found_in_each_container():

@@ -28,6 +28,18 @@ def test_options_override_the_config(load):
     assert (cfg.model.depth, cfg.lr, cfg.tags) == (50, 0.1, ['a', 'b'])
 
 
+@pytest.mark.parametrize(
+    ('option', 'told'),
+    [
+        ('lr.value=1', "lr={'value': 1} in child config cannot inherit"),
+        ('tags.2.a=1', 'Index 2 exceeds the length of list'),
+    ],
+)
+def test_an_option_without_a_place_is_refused(load, option, told):
+    with pytest.raises(ValueError, match=f'^--cfg-options: {told}'):
+        load('--cfg-options', option, text='tags = []\n')
+
+
 @pytest.mark.parametrize('option', ['--local_rank', '--local-rank'])
 def test_local_rank_is_for_who_sets_no_variable(load, option):
     load(option, '3', '--launcher', 'pytorch')

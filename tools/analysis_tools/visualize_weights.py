@@ -23,6 +23,7 @@ from mmengine.config import DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import set_random_seed
 
+from mmba2m.config_files import merge_options
 from mmba2m.engine.cli import run_main
 from mmba2m.inspect import (
     Attention,
@@ -215,7 +216,7 @@ def draw_map(axis, picture, maps, padded):
 def main():
     args = parse_args()
     cfg, checkpoint = read_trained(args.config, args.checkpoint)
-    cfg.merge_from_dict(args.cfg_options or {})
+    merge_options(cfg, args.cfg_options)
     model = load_network(cfg, checkpoint, path=args.checkpoint)
     dataset = build_dataset(cfg, args.split)
     batch = load_batch(dataset, args.num, args.seed)

@@ -27,7 +27,7 @@ from plan import plan, shorten, time_run, visible_effect
 from study import load_study, read_records
 
 import mmba2m  # noqa: F401 (registers what configs name)
-from mmba2m.config_files import read_config
+from mmba2m.config_files import merge_options, read_config
 from mmba2m.data_checks import check_data
 from mmba2m.inspect.complexity import build_on_meta
 from mmba2m.models.attentions.names import find_attention, list_attentions
@@ -236,7 +236,7 @@ def summarise_study(path: Path, records: Path, out: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options)
     if 'max_epochs' not in cfg.train_cfg and args.budget:
         raise ValueError('--budget plans schedules in epochs alone')
     check_data(cfg, ('train_dataloader', 'val_dataloader'))

@@ -37,6 +37,7 @@ from scipy.special import softmax
 from scipy.stats import spearmanr
 from torch import nn
 
+from mmba2m.config_files import merge_options
 from mmba2m.engine.cli import run_main
 from mmba2m.inspect import (
     build_dataset,
@@ -138,7 +139,7 @@ def share_between(values: np.ndarray, groups: np.ndarray) -> float:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg, checkpoint = read_trained(args.config, args.checkpoint)
-    cfg.merge_from_dict(args.cfg_options or {})
+    merge_options(cfg, args.cfg_options)
     if args.relations and cfg.get('default_scope') != 'mmpretrain':
         raise ValueError(
             f'{args.config} is no config of MMPretrain: only in classifiers '
