@@ -5,8 +5,9 @@ and the weights over all of them. SARs of 0 or 1 throughout are saturated:
 then the weights are 1, and nothing is learned. It happens where nothing
 normalises the branches, see docs/results.md.
 
-And the correlation of log w with the log norm of the image's features before
-and behind the module: −1 before it says that the network undoes the weight.
+And of the log norm of the image's features, before and behind the module, the
+standard deviation and the correlation r with log w: −1 before it says that the
+network undoes the weight, and behind it less is left of the deviation then.
 
 With --relations, for classifiers, what the weights follow; they rank the
 images of a batch as their SARs do (Eq. 12):
@@ -156,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
         model, dataset, indices, args.batch_size, args.relations
     )
     columns = ['module', 'SAR, mean', 'SAR, std', 'weights over all']
-    columns += ['log norm before, r', 'behind, r']
+    columns += ['log norm before, std', 'r', 'behind, std', 'r']
     if args.relations:
         columns += ['class, η²', *(f'{name}, ρ' for name in ORDERED)]
     table = [columns, ['---'] * len(columns)]
@@ -165,6 +166,7 @@ def main(argv: list[str] | None = None) -> None:
         cells = [module, f'{sar.mean():.3f}', f'{sar.std():.4f}']
         cells.append(f'{weights.min():.3f} to {weights.max():.3f}')
         for log_norm in (norm, norm + weight):
+            cells.append(f'{log_norm.std():.3f}')
             cells.append(f'{np.corrcoef(weight, log_norm)[0, 1]:.2f}')
         if args.relations:
             cells.append(f'{share_between(sar, traits["class"]):.2f}')

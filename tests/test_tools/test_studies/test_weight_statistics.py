@@ -63,7 +63,7 @@ def test_relations_of_each_image(
     header, rows = print_table(*args)
     assert header == (
         '| module | SAR, mean | SAR, std | weights over all '
-        '| log norm before, r | behind, r | class, η² '
+        '| log norm before, std | r | behind, std | r | class, η² '
         '| loss, ρ | complexity, ρ | contrast, ρ |'
     )
     share = study_tools['weight_statistics'].share_between
@@ -74,7 +74,9 @@ def test_relations_of_each_image(
         assert row[:4] == expected
         # in mode 'population' log w is the SAR but for a constant
         norm = found[name][2]
-        numbers = [np.corrcoef(sar, x)[0, 1] for x in (norm, norm + sar)]
+        numbers = []
+        for log_norm in (norm, norm + sar):
+            numbers += [log_norm.std(), np.corrcoef(sar, log_norm)[0, 1]]
         numbers.append(share(sar, traits['class']))
         for trait in ('loss', 'complexity', 'contrast'):
             ranks = rankdata(sar), rankdata(traits[trait])
@@ -114,8 +116,9 @@ def test_first_images_of_a_detector(detector_run, shapes):
     args = [DETECTOR, detector_run / 'epoch_2.pth']
     _, rows = print_table(*args, '--num', '4', env=env)
     assert [row[0] for row in rows] == MODULES[:3]
-    for _, mean, std, weights, before, behind in rows:
-        assert -1 <= float(before) <= float(behind) <= 1
+    for _, mean, std, weights, *norms in rows:
+        before, r, behind, other = map(float, norms)
+        assert -1 <= r <= other <= 1 and min(before, behind) > 0
         low, high = map(float, weights.split(' to '))
         assert 0 < float(mean) < 1 and float(std) > 0
         assert low < 1 < high
