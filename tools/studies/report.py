@@ -126,8 +126,8 @@ def format_cost(row: Row) -> list[str]:
     """Writes parameters, multiply-adds of an image, and time of a step.
 
     Those of the reference itself, of others what they add. The time is that
-    of the fastest seed beside the reference's: what else runs on a machine
-    makes it longer only.
+    of the median seed beside the reference's, as some seeds may have run on
+    a busy machine, or on a faster one.
     """
     own, other = row.costs, row.reference_costs
     if not own or (row.reference is not None and not other):
@@ -138,7 +138,7 @@ def format_cost(row: Row) -> list[str]:
     if row.reference is not None:
         sign, base = '+', next(iter(other.values()))
         times = [
-            min(cost['iteration_seconds'] for cost in costs.values())
+            median(cost['iteration_seconds'] for cost in costs.values())
             for costs in (own, other)
         ]
         ratio = f'{times[0] / times[1]:.2f} ×'

@@ -161,10 +161,10 @@ def test_figure_tells_of_what_is_far_away(
     assert sorted(dots[-1].get_xdata()) == [1, 2]
 
 
-def test_a_step_on_a_busy_machine_does_not_count(write, report):
+def test_a_step_on_a_busy_or_faster_machine_does_not_count(write, report):
     for variant, more, seconds in (
         ('plain', 0, [9.0, 1.0, 2.0]),
-        ('ba2m', 5, [3.0, 2.4, 20.0]),
+        ('ba2m', 5, [3.0, 2.4, 0.9]),
     ):
         for seed, time in enumerate(seconds):
             cost = dict(parameters=100 + more, multiply_adds=2e6 * (1 + more))
@@ -172,7 +172,7 @@ def test_a_step_on_a_busy_machine_does_not_count(write, report):
             write(variant, {seed: 80.0}, cost=cost)
     rows = report(seeds=[0, 1, 2])[2].splitlines()
     assert rows[2].endswith('|  | 100 | 2.0 | 1 |')
-    assert rows[3].endswith('| +5 | +10.0 | 2.40 × |')
+    assert rows[3].endswith('| +5 | +10.0 | 1.20 × |')
     for seed in range(3):  # an old record: nothing to compare with
         write('plain', {seed: 80.0})
     assert 'parameters' not in report(seeds=[0, 1, 2])[2]
